@@ -1,0 +1,1 @@
+"""One tick: mutations, processors, and the way from computed to durable."""

@@ -1,0 +1,1 @@
+"""Power cuts: a recorded run, cut off anywhere, with whatever was not synced lost."""
