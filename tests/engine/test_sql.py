@@ -182,6 +182,8 @@ def test_what_an_expression_reads_is_known() -> None:
         ("(a__i > 1", "expected )"),
         ("a__i IN ()", "IN needs a value"),
         ("a__i IN (1, 'x')", "one type"),
+        ("a__i IN (1, NULL, 'x')", "one type"),
+        ("a__i IN (a__j, 1.5, 'x')", "one type"),
         ("a__i = 'x'", "Int64, String"),
         ("a__s > 1", "String, Int64"),
         ("a__i", "compare it"),

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tests.hostile.messages import Known, messages
 from tests.hostile.stranger import METHODS, Answer, Stranger, check_status, memory_kb
 from tests.server.secured import first_token
-from tests.system.torture import SECONDS, same_seeds
+from tests.system.torture import SECONDS, seeds
 from tickwire.v1 import (
     command_pb2,
     command_service_pb2,
@@ -132,7 +132,7 @@ def fuzz(
 ) -> None:
     """Run `check` on examples: the same ones in every run, or new ones for a share of the time that is given."""
     health = list(HealthCheck)
-    for number in same_seeds(1, share=share):
+    for number in seeds(1, share=share):
         plan = settings(max_examples=examples, deadline=None, database=None, suppress_health_check=health)
         test = seed(number)(plan(given(strategy)(check)))
         test()
@@ -258,4 +258,4 @@ def _hash_of_next_tick(victim: Victim, world: str) -> tuple[str, bytes]:
 
 
 def test_this_run_draws_what_it_says() -> None:
-    assert (SECONDS in os.environ) or [*same_seeds(3)] == [0, 1, 2]
+    assert (SECONDS in os.environ) or [*seeds(3)] == [0, 1, 2]

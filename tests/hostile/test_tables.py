@@ -14,7 +14,7 @@ import pytest
 
 from tests.engine.parts import setup
 from tests.hostile.tables import bombs, good_streams, stream, stream_of
-from tests.system.torture import same_seeds
+from tests.system.torture import seeds
 from tickwire_engine import CommandType, Engine, Submission, WorldConfig
 from tickwire_engine.commands import parse, parse_row
 from tickwire_engine.commands.rows import spawn_batch, update_batch
@@ -43,7 +43,7 @@ def refused(data: bytes, limits: Limits = ROOM) -> TickwireError:
 
 def test_no_damaged_table_ends_the_process_that_reads_it_or_fills_its_memory(tmp_path: Path) -> None:
     file = tmp_path / "table"
-    for seed in same_seeds(1, share=0.3):
+    for seed in seeds(1, share=0.3):
         command = [sys.executable, "-m", "tests.hostile.read_tables", str(seed), "4000", str(file)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"seed {seed}: {done.stderr[-2000:]}\n{file.read_bytes().hex()}"

@@ -156,13 +156,13 @@ class Parser(Operands):
         items = self._list(")")
         if not items:
             raise self._error(self._peek(), "IN needs a value")
+        fixed = [item for item in items if item.literal is not None]
         kinds = {
             float if isinstance(i.literal, int) and not isinstance(i.literal, bool) else type(i.literal)
-            for i in items
+            for i in fixed
         }
-        if len(kinds) > 1 and type(None) not in kinds:
+        if len(kinds) > 1:
             raise self._error(self._peek(), "the values of IN must be of one type")
-        fixed = [item for item in items if item.literal is not None]
         parts = [self._equal(left, item) for item in items if item.literal is None]
         if fixed:
             values = [float(i.literal) if _has_fraction(fixed) else i.literal for i in fixed]

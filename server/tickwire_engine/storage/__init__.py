@@ -141,8 +141,8 @@ class Archive(Protocol):
         """Delete what only earlier versions refer to."""
         ...
 
-    def read(self, dataset: Dataset, where: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """Read rows of the journaled version, in the order in which they were appended."""
+    def read(self, dataset: Dataset, where: str, columns: pa.Schema | None = None) -> pa.Table:
+        """Read rows of the journaled version, in the order in which they were appended; which columns, or all."""
         ...
 
     def read_entities(
@@ -150,7 +150,7 @@ class Archive(Protocol):
         dataset: Dataset,
         entity_ids: np.ndarray[Any, Any],
         ticks: tuple[int, int],
-        columns: Sequence[str],
+        columns: pa.Schema,
     ) -> pa.Table:
         """Read the rows of a few entities at a range of ticks, in no order, and perhaps rows of theirs at other ticks."""
         ...

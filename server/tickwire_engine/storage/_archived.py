@@ -17,10 +17,14 @@ from tickwire_engine.errors import CorruptRecordError
 from tickwire_engine.storage import _reads as reads
 from tickwire_engine.storage._archiving import datasets
 from tickwire_engine.storage._columns import (
+    COMMAND_VALUES,
     SUMMARY_COLUMNS,
     TICK,
+    TICKS_SCHEMA,
     by_tick,
     command_rows,
+    stored_schema,
+    subschema,
     summary_rows,
     tick_rows,
 )
@@ -55,7 +59,9 @@ class ArchivedHistory:
         hashes: dict[tuple[int, int], bytes] = {}
         for tick in {tick for _, tick in wanted}:
             for dataset in self._covering("ticks", 0, tick, tick):
-                rows = self._archive.read(dataset, _between(TICK, tick, tick), ("recorded",))
+                rows = self._archive.read(
+                    dataset, _between(TICK, tick, tick), subschema(TICKS_SCHEMA, "recorded")
+                )
                 for blob in rows["recorded"]:
                     hashes |= {(record.stream, tick): record.hash for record in unpack_recorded(blob.as_py())}
         frames = {}
@@ -115,7 +121,7 @@ class ArchivedHistory:
         """Read the command that a tick applied at a position; None: there is none, or it is no longer kept."""
         for dataset in self._covering("commands", 0, tick, tick):
             where = f"applied_tick = {tick} AND position = {position}"
-            for found in command_rows(self._archive.read(dataset, where)):
+            for found in command_rows(self._archive.read(dataset, where, COMMAND_VALUES)):
                 # A damaged index takes one row for another.
                 if (found.tick, found.position) == (tick, position):
                     return found
@@ -125,7 +131,9 @@ class ArchivedHistory:
         """Read a command by its id, which takes a look at every one that is kept."""
         for dataset in self._datasets:
             if dataset.kind == "commands":
-                found = command_rows(self._archive.read(dataset, f"id = X'{command_id.hex()}'"))
+                found = command_rows(
+                    self._archive.read(dataset, f"id = X'{command_id.hex()}'", COMMAND_VALUES)
+                )
                 if found:
                     return found[0]
         return None
@@ -135,7 +143,7 @@ class ArchivedHistory:
         found: list[tuple[int, int]] = []
         for dataset in self._datasets:
             if dataset.kind == "commands":
-                rows = self._archive.read(dataset, where, ("seq", "body_bytes"))
+                rows = self._archive.read(dataset, where, subschema(COMMAND_VALUES, "seq", "body_bytes"))
                 found += [(row["seq"], row["body_bytes"]) for row in rows.to_pylist()]
         return found
 
@@ -145,7 +153,7 @@ class ArchivedHistory:
         found: list[ArchivedCommand] = []
         for dataset in self._datasets:
             if dataset.kind == "commands":
-                found += command_rows(self._archive.read(dataset, where))
+                found += command_rows(self._archive.read(dataset, where, COMMAND_VALUES))
         lost = sorted({*seqs} - {entry.command.seq for entry in found})
         if lost or len(found) != len(seqs):
             raise CorruptRecordError(
@@ -158,7 +166,9 @@ class ArchivedHistory:
         """Read the commands that ticks applied or rejected, in their order."""
         found: list[ArchivedCommand] = []
         for dataset in self._covering("commands", 0, first, last):
-            found += command_rows(self._archive.read(dataset, _between("applied_tick", first, last)))
+            found += command_rows(
+                self._archive.read(dataset, _between("applied_tick", first, last), COMMAND_VALUES)
+            )
         # A damaged index leaves rows out, or takes one for another: the ticks know how many there are.
         positions = defaultdict(set)
         for entry in found:
@@ -177,7 +187,7 @@ class ArchivedHistory:
         found: dict[str, bytes] = {}
         for dataset in self._covering("ticks", 0, 0, tick):
             # Not by the index on ticks: were it damaged, an older snapshot would pass for the last.
-            rows = self._archive.read(dataset, "snapshots <> X''")
+            rows = self._archive.read(dataset, "snapshots <> X''", TICKS_SCHEMA)
             for row in sorted(tick_rows(rows), key=lambda row: row.summary.tick):
                 if row.summary.tick <= tick:
                     found |= unpack_snapshots(row.snapshots)
@@ -190,21 +200,22 @@ class ArchivedHistory:
     def _summaries(self, first: int, last: int) -> list[TickSummary]:
         rows: list[TickSummary] = []
         for dataset in self._covering("ticks", 0, first, last):
-            columns = (*SUMMARY_COLUMNS, "summary_checksum")
+            columns = subschema(TICKS_SCHEMA, *SUMMARY_COLUMNS, "summary_checksum")
             rows += summary_rows(self._archive.read(dataset, _between(TICK, first, last), columns))
         return sorted(rows, key=lambda row: row.tick)
 
     def _ticks(self, first: int, last: int) -> list[TickRow]:
         rows: list[TickRow] = []
         for dataset in self._covering("ticks", 0, first, last):
-            rows += tick_rows(self._archive.read(dataset, _between(TICK, first, last)))
+            rows += tick_rows(self._archive.read(dataset, _between(TICK, first, last), TICKS_SCHEMA))
         return sorted(rows, key=lambda row: row.summary.tick)
 
     def _batches(self, stream: int, first: int, last: int) -> dict[int, pa.RecordBatch]:
         schema = read_schema(self.streams[stream])
+        stored = stored_schema(schema)
         batches: dict[int, pa.RecordBatch] = {}
         for dataset in self._covering("stream", stream, first, last):
-            batches |= by_tick(self._archive.read(dataset, _between(TICK, first, last)), schema)
+            batches |= by_tick(self._archive.read(dataset, _between(TICK, first, last), stored), schema)
         return batches
 
     def _encoded(self, stream: int, tick: int, batch: pa.RecordBatch | None, expected: bytes) -> Frame:

@@ -54,7 +54,6 @@ _TICK_FIELDS: list[pa.Field[Any]] = [pa.field(name, kind, nullable=False) for na
 TICKS_SCHEMA = pa.schema(_TICK_FIELDS)
 _SUMMARY = 12
 SUMMARY_COLUMNS = TICKS_SCHEMA.names[:_SUMMARY]
-_STORED = TICKS_SCHEMA.names[:-2]
 
 # The columns of `Command.arrow_schema()` come first, as they are there.
 _COMMAND_COLUMNS: list[tuple[str, pa.DataType]] = [
@@ -90,6 +89,8 @@ _COMMAND_COLUMNS: list[tuple[str, pa.DataType]] = [
     ("checksum", pa.int64()),
 ]
 COMMANDS_SCHEMA = pa.schema(_COMMAND_COLUMNS)
+# They are kept as nullable and never null.
+COMMAND_VALUES = pa.schema([field.with_nullable(False) for field in COMMANDS_SCHEMA])
 
 
 class TickRow(NamedTuple):
@@ -129,8 +130,8 @@ def ticks_table(rows: Sequence[tuple[Any, ...]]) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=TICKS_SCHEMA)
 
 
-def tick_rows(table: pa.Table) -> list[TickRow]:
-    """Undo `ticks_table`.
+def tick_values(table: pa.Table) -> list[list[Any]]:
+    """Undo `ticks_table`: values in the order of `TICKS_SCHEMA`, without the checksums that proved them.
 
     Raises:
         CorruptRecordError: A row is not the one that was written.
@@ -140,8 +141,17 @@ def tick_rows(table: pa.Table) -> list[TickRow]:
     for *values, summary_checksum, checksum in zip(*columns, strict=True):
         _require_same(values[:_SUMMARY], summary_checksum, tick=values[0])
         _require_same(values[_SUMMARY:], checksum, tick=values[0])
-        rows.append(tick_row(values))
+        rows.append(values)
     return rows
+
+
+def tick_rows(table: pa.Table) -> list[TickRow]:
+    """Undo `ticks_table`, as rows.
+
+    Raises:
+        CorruptRecordError: A row is not the one that was written.
+    """
+    return [tick_row(values) for values in tick_values(table)]
 
 
 def summary_rows(table: pa.Table) -> list[TickSummary]:
@@ -291,12 +301,21 @@ def with_ticks(batches: Sequence[tuple[int, pa.RecordBatch]]) -> pa.Table:
     ticks = np.repeat([tick for tick, _ in batches], [batch.num_rows for _, batch in batches])
     parts = [batch for _, batch in batches]
     joined = parts[0].take(np.arange(parts[0].num_rows)) if len(parts) == 1 else _concatenated(parts)
-    schema = joined.schema.insert(0, pa.field(TICK, pa.int64(), nullable=False))
-    storable = storable_schema(schema)
+    storable = stored_schema(joined.schema)
     columns = [
         convert(column, field.type) for column, field in zip(joined.columns, list(storable)[1:], strict=True)
     ]
     return pa.Table.from_arrays([pa.array(ticks.astype(np.int64)), *columns], schema=storable)
+
+
+def subschema(schema: pa.Schema, *names: str) -> pa.Schema:
+    """Return the schema of some columns."""
+    return pa.schema([schema.field(name) for name in names])
+
+
+def stored_schema(schema: pa.Schema) -> pa.Schema:
+    """Return the schema of a stream's dataset: ticks first, all in types that Lance keeps."""
+    return storable_schema(schema.insert(0, pa.field(TICK, pa.int64(), nullable=False)))
 
 
 def by_tick(rows: pa.Table, schema: pa.Schema) -> dict[int, pa.RecordBatch]:

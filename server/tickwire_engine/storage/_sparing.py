@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tickwire_engine.storage._archived import ArchivedHistory
-from tickwire_engine.storage._columns import TICKS_SCHEMA, ticks_table
+from tickwire_engine.storage._columns import (
+    COMMAND_VALUES,
+    TICK,
+    TICKS_SCHEMA,
+    subschema,
+    tick_values,
+    ticks_table,
+)
 from tickwire_engine.storage._packing import pack_snapshots, unpack_snapshots
 
 if TYPE_CHECKING:
@@ -21,6 +28,7 @@ if TYPE_CHECKING:
     from tickwire_engine.storage import Archive
     from tickwire_engine.storage.archive import Dataset
 
+_SCHEMAS = {"ticks": TICKS_SCHEMA, "commands": COMMAND_VALUES}
 _PIECE_ROWS = 500_000
 _PIECE_TICKS = 500
 
@@ -58,7 +66,9 @@ def left_of_ticks(
     snapshots: dict[int, bytes] = {}
     past = ArchivedHistory(connection, archive, dataset.world)
     current = past.snapshots_at(dataset.first_tick - 1)
-    written = archive.read(dataset, "snapshots <> X''", ("tick", "snapshots")).sort_by("tick")
+    written = archive.read(dataset, "snapshots <> X''", subschema(TICKS_SCHEMA, TICK, "snapshots")).sort_by(
+        "tick"
+    )
     changes: list[tuple[int, bytes]] = [(row["tick"], row["snapshots"]) for row in written.to_pylist()]
     if not (current or changes):
         return Left(ticks, dataset.rows)
@@ -79,7 +89,7 @@ def rows_at(archive: Archive, dataset: Dataset, left: Left) -> Iterator[pa.Table
     size = max(1, min(_PIECE_TICKS, _PIECE_ROWS // per_record))
     for start in range(0, left.count, size):
         wanted = ", ".join(map(str, left.ticks[start : start + size].tolist()))
-        rows = archive.read(dataset, f"tick IN ({wanted})")
+        rows = archive.read(dataset, f"tick IN ({wanted})", _SCHEMAS.get(dataset.kind))
         if rows.num_rows:
             yield _carrying(rows, left.snapshots) if left.snapshots else _fresh(rows)
 
@@ -97,6 +107,6 @@ def _fresh(rows: pa.Table) -> pa.Table:
 
 
 def _carrying(rows: pa.Table, snapshots: dict[int, bytes]) -> pa.Table:
-    names = [name for name in TICKS_SCHEMA.names if not name.endswith("checksum")]
-    columns = [column.to_pylist() for column in rows.sort_by("tick").select(names[:-1]).columns]
-    return ticks_table([(*values, snapshots[values[0]]) for values in zip(*columns, strict=True)])
+    # Checked before their checksums are made anew.
+    found = tick_values(rows.sort_by(TICK))
+    return ticks_table([(*values[:-1], snapshots[values[0]]) for values in found])

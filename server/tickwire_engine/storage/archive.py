@@ -185,17 +185,24 @@ class LanceArchive:
             if not failpoints.reach("archive.folder_fsync"):
                 sync_directory(directory)
 
-    def read(self, dataset: Dataset, where: str, columns: Sequence[str] | None = None) -> pa.Table:
+    def read(self, dataset: Dataset, where: str, columns: pa.Schema | None = None) -> pa.Table:
         """Read rows of the journaled version, in the order in which they were appended.
 
+        Args:
+            dataset: As it is journaled.
+            where: Which rows, in Lance's SQL.
+            columns: Which columns, as they were written; None takes all that there are, as they are.
+
         Raises:
-            CorruptRecordError: The dataset cannot be read.
+            CorruptRecordError: The dataset cannot be read, or its columns are not those.
         """
         with _readable(dataset):
             query = self._reader(dataset).search().where(where).limit(_ALL)
             if columns is not None:
-                query = query.select(list(columns))
+                query = query.select(columns.names)
             rows: pa.Table = query.to_arrow()
+            if columns is not None:
+                _require_columns(rows, columns)
         return rows
 
     def read_entities(
@@ -203,7 +210,7 @@ class LanceArchive:
         dataset: Dataset,
         entity_ids: np.ndarray[Any, Any],
         ticks: tuple[int, int],
-        columns: Sequence[str],
+        columns: pa.Schema,
     ) -> pa.Table:
         """Read the rows of a few entities at a range of ticks, in no order, and perhaps rows of theirs at other ticks.
 
@@ -211,7 +218,7 @@ class LanceArchive:
             dataset: As it is journaled.
             entity_ids: Ascending.
             ticks: (first, last), both included.
-            columns: Which, tick and entity_id among them.
+            columns: Which, as they were written; tick and entity_id are among them.
 
         Raises:
             CorruptRecordError: The dataset cannot be read.
@@ -225,7 +232,7 @@ class LanceArchive:
             if run.last_tick < first:
                 continue
             try:
-                found.append(read_run(run, entity_ids, columns))
+                found.append(read_run(run, entity_ids, columns.names))
             except (OSError, ValueError, KeyError) as error:
                 _log.warning(
                     "a run cannot be read", dataset=dataset.path, run=run.path.name, error=str(error)
@@ -325,6 +332,13 @@ def _readable(dataset: Dataset) -> Iterator[None]:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         raise _unreadable(dataset) from error
+
+
+def _require_columns(rows: pa.Table, columns: pa.Schema) -> None:
+    """Refuse what a damaged manifest makes of columns: others by their names or types, or nothing but nulls."""
+    for found, field in zip(rows.columns, columns, strict=True):
+        if found.type != field.type or (found.null_count and not field.nullable):
+            raise TypeError(f"column {field.name} is {found.type} with {found.null_count} nulls, not {field}")
 
 
 def _unreadable(dataset: Dataset) -> CorruptRecordError:

@@ -18,7 +18,7 @@ from tickwire_engine.encoding import decode, read_schema
 from tickwire_engine.errors import CorruptRecordError
 from tickwire_engine.storage import _reads as reads
 from tickwire_engine.storage._archiving import datasets
-from tickwire_engine.storage._columns import TICK
+from tickwire_engine.storage._columns import TICK, stored_schema
 from tickwire_engine.storage._storable import convert
 from tickwire_engine.storage._writes import WorldKey
 
@@ -197,7 +197,7 @@ class RowScan:
     def _archived_rows(
         self, dataset: Dataset, ticks: Sequence[int], schema: pa.Schema
     ) -> tuple[Ints, pa.RecordBatch]:
-        read = (TICK, *schema.names)
+        read = stored_schema(schema)
         if self._ids is not None and self._looked_up:
             rows = self._archive.read_entities(dataset, self._ids, (ticks[0], ticks[-1]), read)
         else:
