@@ -78,6 +78,29 @@ def test_sigterm_ends_it_in_order(line_app: Path, tmp_path: Path):
     assert "stopped" in server.log.read_text()
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+@pytest.mark.parametrize("layout", ["text", "json"])
+def test_a_log_that_cannot_be_written_stops_nothing(line_app: Path, tmp_path: Path, layout: str):
+    with Path("/dev/full").open("w") as full:
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "tickwire_server.cli", "serve", "--app", "line_app:app", "--json"),
+                *("--data", str(tmp_path / "data"), "--listen", "127.0.0.1:0"),
+                *(["--log-json"] if layout == "json" else []),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=full,
+            cwd=line_app,
+            env={**os.environ, "PYTHONPATH": str(line_app)},
+        )
+    assert process.stdout is not None
+    with Client(json.loads(process.stdout.readline())["serving"]) as client:
+        client.create_world("logged", template="three").step(1)
+    process.send_signal(signal.SIGTERM)
+    process.stdout.close()
+    assert process.wait(30) == 0
+
+
 def test_it_ends_with_its_parent(line_app: Path, tmp_path: Path):
     script = (
         "import os, sys, signal\n"

@@ -66,6 +66,22 @@ async def _waits(world: AsyncWorld) -> bool:
     return "no room on the disk" in str((await world.info()).fault)
 
 
+async def _fill_until_wait(disk: SmallDisk, *worlds: AsyncWorld) -> None:
+    """Leave no room until all of them wait, whatever the server frees meanwhile."""
+
+    async def all_wait() -> bool:
+        disk.fill()
+        return all([await _waits(world) for world in worlds])
+
+    await _until(all_wait)
+    disk.fill()
+
+
+async def _ends_in_order(server: ServerProcess) -> None:
+    code = await asyncio.to_thread(server.terminate)
+    assert code == 0, server.log.read_text()[-5000:]
+
+
 async def test_below_the_floor_ticks_wait_and_go_on_by_themselves(
     start_server: StartServer, disk: SmallDisk
 ) -> None:
@@ -128,7 +144,7 @@ async def test_below_the_floor_ticks_wait_and_go_on_by_themselves(
         rows = await played.query(components=["Agent"])
         names = [name for name in rows["agent__name"].to_pylist() if not name.startswith("a")]
         assert names == ["patient"]
-    assert await asyncio.to_thread(server.terminate) == 0
+    await _ends_in_order(server)
 
 
 async def test_a_disk_that_is_full_to_the_last_byte_loses_nothing(
@@ -141,19 +157,14 @@ async def test_a_disk_that_is_full_to_the_last_byte_loses_nothing(
     try:
         for _ in range(2):
             await _moves(load)
-            disk.fill()
-            await _until(lambda: _waits(load.bulk))
-            await _until(lambda: _waits(load.ledger))
-            disk.fill()
+            await _fill_until_wait(disk, load.bulk, load.ledger)
             load.failures()
             disk.free()
         await _moves(load)
         # Full once more, and told to stop: it ends in order all the same, and starts again on the full disk or not
         # at all, but never without what it acknowledged.
-        disk.fill()
-        await _until(lambda: _waits(load.bulk))
-        disk.fill()
-        assert await asyncio.to_thread(server.terminate) == 0
+        await _fill_until_wait(disk, load.bulk)
+        await _ends_in_order(server)
         disk.free()
         await asyncio.to_thread(server.start)
         await _moves(load)
@@ -161,7 +172,7 @@ async def test_a_disk_that_is_full_to_the_last_byte_loses_nothing(
         await load.check()
     finally:
         await load.abandon()
-    assert await asyncio.to_thread(server.terminate) == 0
+    await _ends_in_order(server)
     for world in ("ledger", "bulk"):
         await asyncio.to_thread(_verify, disk.path / "data", world)
 

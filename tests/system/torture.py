@@ -1,4 +1,4 @@
-"""How long, and with which seeds: the same few in every run of the tests, as many new ones as there is time for for."""
+"""How long, and with which seeds: the same few in every run of the tests, as many new ones as there is time for."""
 
 from __future__ import annotations
 
