@@ -5,6 +5,7 @@ out/what_if.png: where the asteroids are after a turn of Jupiter, and how far ev
 """
 
 import asyncio
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -52,13 +53,22 @@ def draw(path: Path, ends: dict[str, pa.Table], years: float) -> None:
     belt.set(xlim=(-4, 4), ylim=(-4, 4), aspect="equal", xlabel="au", title=f"After {years:.0f} years")
     belt.legend(facecolor=PAPER, labelcolor=INK, edgecolor=FAINT, markerscale=4)
     shift.scatter(away[is_asteroid], moved[is_asteroid], s=4, color=INK, alpha=0.4, linewidths=0)
-    for index, name in enumerate(names):
-        if name in COLOURS:
-            shift.scatter(away[index], moved[index], s=60, color=COLOURS[name])
-            shift.annotate(
-                name, (away[index] * 1.1, moved[index] * (0.8 + index % 2 * 0.4)), color=COLOURS[name]
-            )
-    shift.set(xscale="log", yscale="log", xlim=(1e-3, 99), xlabel="distance from the barycentre, au")
+    # Neighbours' names are fanned out.
+    heights = itertools.cycle((30, -30, 60, -60))
+    for index in sorted(np.flatnonzero(~is_asteroid), key=lambda index: away[index]):
+        colour = COLOURS[names[index]]
+        shift.scatter(away[index], moved[index], s=60, color=colour)
+        shift.annotate(
+            names[index],
+            (away[index], moved[index]),
+            (0, next(heights)),
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            color=colour,
+            arrowprops={"arrowstyle": "-", "color": colour, "alpha": 0.6},
+        )
+    shift.set(xscale="log", yscale="log", xlim=(1e-3, 2e2), xlabel="distance from the barycentre, au")
     shift.set(ylabel="au from where it would have been", title="What a second Jupiter's worth of mass moves")
     for axes in (belt, shift):
         axes.set_facecolor(PAPER)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tickwire_server.cli._options import AsJson
-from tickwire_server.cli._output import print_error, print_json
+from tickwire_server.cli._output import counted, print_error, print_json
 
 if TYPE_CHECKING:
     from tickwire_engine.storage.backup import Copied
@@ -60,6 +60,6 @@ def _report(done: str, target: Path, copied: Copied, *, as_json: bool) -> None:
         print_json({"path": str(target.resolve()), "copied": copied})
     else:
         typer.echo(
-            f"{done} {copied.worlds} worlds to {target}: {copied.nbytes / 1e6:,.1f} MB in the journal, "
-            f"{copied.segments} segments and {copied.datasets} datasets"
+            f"{done} {counted(copied.worlds, 'world')} to {target}: {copied.nbytes / 1e6:,.1f} MB in the journal, "
+            f"{counted(copied.segments, 'segment')} and {counted(copied.datasets, 'dataset')}"
         )
