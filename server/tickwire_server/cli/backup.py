@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tickwire_server.cli._offline import errors_told
 from tickwire_server.cli._options import AsJson
-from tickwire_server.cli._output import counted, print_error, print_json
+from tickwire_server.cli._output import counted, print_json
 
 if TYPE_CHECKING:
     from tickwire_engine.storage.backup import Copied
@@ -25,7 +26,7 @@ def backup(
 
     The copy is a data directory itself: verify it, or serve it.
     """
-    _report("backed up", out, _copy(data, out), as_json=as_json)
+    _report("backed up", out, _copy(data, out, as_json=as_json), as_json=as_json)
 
 
 def restore(
@@ -39,20 +40,14 @@ def restore(
 
     What was acknowledged after the backup is not in it: clients that saw later ticks must begin anew.
     """
-    _report("restored", data, _copy(out, data), as_json=as_json)
+    _report("restored", data, _copy(out, data, as_json=as_json), as_json=as_json)
 
 
-def _copy(source: Path, target: Path) -> Copied:
-    from tickwire_engine.errors import TickwireError
+def _copy(source: Path, target: Path, *, as_json: bool) -> Copied:
     from tickwire_engine.storage.backup import copy_data
 
-    try:
+    with errors_told(f"copy {source} to {target}", as_json=as_json):
         return copy_data(source, target)
-    except TickwireError as error:
-        print_error(error.message)
-    except OSError as error:
-        print_error(f"cannot copy {source} to {target}: {error.strerror or error}")
-    raise typer.Exit(1)
 
 
 def _report(done: str, target: Path, copied: Copied, *, as_json: bool) -> None:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tickwire_server.cli._offline import errors_told, fail
 from tickwire_server.cli._options import AsJson, DataDirectory
-from tickwire_server.cli._output import console, listing, print_error, print_json
+from tickwire_server.cli._output import console, counted, listing, print_error, print_json
 
 if TYPE_CHECKING:
     from tickwire_engine.storage.doctor import Damage, Diagnosis
@@ -30,41 +31,33 @@ def doctor(
     is kept, cannot be read. Damage cannot be repaired, only restored from a backup; --repair deletes leftovers, of which
     nothing depends.
     """
-    from tickwire_engine.errors import TickwireError
     from tickwire_engine.storage import doctor as engine
 
     if as_json and repair and not yes:
         raise typer.BadParameter(
             "--repair asks before it does anything: give --yes with --json", param_hint="--yes"
         )
-    try:
+    with errors_told(f"read {data}", as_json=as_json):
         found = engine.examine(data)
         _report(found, as_json=as_json)
-        if repair and _agreed(found, yes=yes, quiet=as_json):
+        if repair and _agreed(found, yes=yes, as_json=as_json):
             engine.repair(data, found.leftovers)
             if not as_json:
-                typer.echo(f"deleted {len(found.leftovers)} leftovers")
-    except TickwireError as error:
-        print_error(error.message)
-        raise typer.Exit(1) from None
-    except OSError as error:
-        print_error(f"cannot read {data}: {error.strerror or error}")
-        raise typer.Exit(1) from None
+                typer.echo(f"deleted {counted(len(found.leftovers), 'leftover')}")
     if not found.healthy:
         raise typer.Exit(1)
 
 
-def _agreed(found: Diagnosis, *, yes: bool, quiet: bool) -> bool:
+def _agreed(found: Diagnosis, *, yes: bool, as_json: bool) -> bool:
     if found.served_by is not None:
-        print_error("a server is at work here: stop it, then repair")
-        raise typer.Exit(1)
+        fail("a server is at work here: stop it, then repair", as_json=as_json)
     if not found.leftovers:
-        if not quiet:
+        if not as_json:
             typer.echo("nothing to repair")
         return False
     if yes:
         return True
-    return typer.confirm(f"delete these {len(found.leftovers)} leftovers?")
+    return typer.confirm(f"delete {counted(len(found.leftovers), 'leftover')}?")
 
 
 def _report(found: Diagnosis, *, as_json: bool) -> None:

@@ -13,6 +13,7 @@ import typer
 
 from tickwire import TokenInfo
 from tickwire_server.cli._client import connected
+from tickwire_server.cli._offline import errors_told
 from tickwire_server.cli._options import DEFAULT_SERVER, AsJson, Server
 from tickwire_server.cli._output import console, listing, plain, print_error, print_json
 
@@ -68,7 +69,8 @@ def create(
         raise typer.BadParameter("give its roles, as --role player")
     ttl_s = _seconds(ttl)
     if data is not None:
-        made = _first(data, name, role, world or ["*"], command or [], ttl_s)
+        with errors_told(f"write to {data}", as_json=as_json):
+            made = _first(data, name, role, world or ["*"], command or [], ttl_s)
     else:
         with connected(server, as_json=as_json) as client:
             try:
@@ -165,30 +167,25 @@ def _first(
 ) -> TokenInfo:
     """Write a token into a directory that nobody serves."""
     # The engine is heavy, and every other command does without it.
-    from tickwire_engine import TickwireError
     from tickwire_engine.storage.store import Store
     from tickwire_server.auth.globs import check_globs
     from tickwire_server.auth.tokens import new_token
 
     expires_at_us = 0 if ttl_s is None else int((time.time() + ttl_s) * 1e6)
+    check_globs(worlds, field="world")
+    row, secret = new_token(
+        name,
+        roles=roles,
+        worlds=worlds,
+        allowed_commands=_types(allowed),
+        expires_at_us=expires_at_us,
+        created_by="",
+    )
+    store = Store.open(data)
     try:
-        check_globs(worlds, field="world")
-        row, secret = new_token(
-            name,
-            roles=roles,
-            worlds=worlds,
-            allowed_commands=_types(allowed),
-            expires_at_us=expires_at_us,
-            created_by="",
-        )
-        store = Store.open(data)
-        try:
-            asyncio.run(_put(store, row))
-        finally:
-            store.close()
-    except TickwireError as error:
-        print_error(error.message)
-        raise typer.Exit(1) from None
+        asyncio.run(_put(store, row))
+    finally:
+        store.close()
     return TokenInfo(
         id=str(UUID(bytes=row.id)),
         name=row.name,

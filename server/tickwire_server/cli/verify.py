@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tickwire_server.cli import _apps
+from tickwire_server.cli._offline import errors_told, fail
 from tickwire_server.cli._options import AppName, AsJson, DataDirectory, WorldRef
 from tickwire_server.cli._output import print_error, print_json
 from tickwire_server.cli._process import ensure_environment
@@ -43,22 +44,18 @@ def verify(
     It only reads: a server may be serving the data meanwhile. It needs the app that the world ran with.
     """
     ensure_environment()
-    from tickwire_engine.errors import TickwireError
-
     try:
         application = _apps.load(app)
     except _apps.AppNotFoundError as error:
         raise typer.BadParameter(str(error)) from None
     except _apps.AppBrokenError as error:
-        _fail(str(error))
+        fail(str(error), as_json=as_json)
     hint = "" if app else "If the world ran with an app, give it: --app module:attribute, or TICKWIRE_APP."
-    try:
+    with errors_told(f"read {data}", as_json=as_json):
         with_store(
             data,
             lambda store: _verify(store, world, application, from_tick, to_tick, hint=hint, as_json=as_json),
         )
-    except TickwireError as error:
-        _fail(error.message)
 
 
 def with_store(data: Path, use: Callable[[StoreReader], None]) -> None:
@@ -100,12 +97,13 @@ def _verify(
 
 def find_world(store: StoreReader, world: str) -> WorldRow:
     """Find a world by id, or a living one by name."""
+    from tickwire_engine.errors import WorldNotFoundError
+
     for row in store.worlds():
         if world in (_uuid(row.id), row.id.hex()) or (row.name == world and not row.destroyed_at_us):
             return row
     known = ", ".join(sorted(row.name for row in store.worlds() if not row.destroyed_at_us)) or "none"
-    print_error(f"no world {world!r} in this data directory (there are: {known})")
-    raise typer.Exit(1)
+    raise WorldNotFoundError(f"no world {world!r} in this data directory (there are: {known})", world=world)
 
 
 def _report(
@@ -143,8 +141,3 @@ def _uuid(raw: bytes) -> str:
     from uuid import UUID
 
     return str(UUID(bytes=raw))
-
-
-def _fail(message: str) -> NoReturn:
-    print_error(message)
-    raise typer.Exit(1)
