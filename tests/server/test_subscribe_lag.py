@@ -13,10 +13,12 @@ from google.protobuf.duration_pb2 import Duration
 from tests.engine.parts import stream
 from tests.server.answers import Assembler, Replica, raised, rest, ticks_of, until, update
 from tickwire.v1 import command_pb2, tick_service_pb2
+from tickwire_engine.storage.archive import LanceArchive
 
 if TYPE_CHECKING:
     from tests.server.answers import Tick
     from tests.server.conftest import Served
+    from tickwire_engine.storage.archive import Dataset
 
 CHANGES = tick_service_pb2.TICK_MODE_CHANGES
 SKIP = tick_service_pb2.LAG_POLICY_SKIP_TO_LATEST
@@ -191,6 +193,31 @@ async def held_at_the_end(call: Any) -> tuple[list[int], dict[int, Any]]:
             if chunk.last:
                 numbers.append(chunk.tick)
     return numbers, replica.rows
+
+
+async def test_history_is_read_by_many_ticks_at_a_time(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await served.create()
+    await served.step(300)
+    world = served.mover().world
+    await served.server.container.engine.store.archiver.archive_now(world.row.key)
+    hub = served.server.container.hub(world)
+    hub.ring.max_bytes = 1
+    hub.ring.shrink()
+    reads: list[str] = []
+    read = LanceArchive.read
+
+    def counted(archive: LanceArchive, dataset: Dataset, where: str, columns: Any = None) -> Any:
+        reads.append(where)
+        return read(archive, dataset, where, columns)
+
+    monkeypatch.setattr(LanceArchive, "read", counted)
+    for mode in (tick_service_pb2.TICK_MODE_FULL, CHANGES):
+        reads.clear()
+        ticks = [message async for message in served.subscribe(from_tick=0, until_tick=299, mode=mode)]
+        assert [chunk.tick for message in ticks for chunk in message.chunks] == list(range(300))
+        assert 0 < len(reads) < 30
 
 
 async def test_heartbeats_come_while_a_slow_disk_is_read(served: Served) -> None:

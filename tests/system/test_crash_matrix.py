@@ -40,7 +40,8 @@ GROUPS = {
     "commands": ("accept", "journal", "world_"),
     "ticks": ("tick", "segment.write", "segment.fsync", "segment.folder"),
     "archive": ("archive", "watermark", "trim"),
-    "upkeep": ("compaction", "clean", "segment.delete"),
+    "upkeep": ("compaction", "clean"),
+    "segments": ("segment.delete",),
     "recovery": ("recovery",),
 }
 UNREACHED = {place for place in PLACES if place.startswith(OTHERS)}
@@ -140,7 +141,7 @@ async def test_a_server_that_dies_at_every_place_in_turn_keeps_its_word(subject:
         places = [place for place in PLACES if place.startswith(GROUPS[group]) and place not in UNREACHED]
         rng.shuffle(places)
         if not subject.load.books:
-            heavy = group == "upkeep"
+            heavy = group == "segments"
             await subject.begin(bulk_entities=20_000 if heavy else 6_000, bulk_hz=40.0 if heavy else 10.0)
             await subject.progress()
         for place in places:

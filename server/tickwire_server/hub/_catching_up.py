@@ -41,8 +41,12 @@ class HistoryReader:
         self._frames: dict[int, tuple[Stream, Frame]] | None = None
         self._stored: Iterator[StoredTick] = iter(())
 
-    def read(self, last: int) -> FullTick | None:
+    def read(self, last: int, newest: int) -> FullTick | None:
         """Return the next tick; None if there is none up to `last` yet.
+
+        Args:
+            last: The last tick that is wanted now.
+            newest: The last one that will be: so far a page of history may go, for the reads after this one.
 
         Raises:
             TickNotKeptError: Retention has overtaken the reader.
@@ -52,7 +56,7 @@ class HistoryReader:
             return None
         stored = next(self._stored, None)
         if stored is None:
-            self._stored = self._history.ticks(self._world_key, self.next_tick, last)
+            self._stored = self._history.ticks(self._world_key, self.next_tick, max(last, newest))
             stored = next(self._stored, None)
             if stored is None:
                 return None

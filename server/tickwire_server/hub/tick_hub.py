@@ -366,8 +366,8 @@ class TickHub:
                     or reader.next_tick > wanted
                     or (reader.base_tick, skipped) != (base_tick, 0)
                 ):
-                    reader = self._reader(cursor, wanted, skipped)
-                past = self._read_tick(reader, cursor, wanted, skipped)
+                    reader = self._reader(cursor, wanted, last, skipped)
+                past = self._read_tick(reader, cursor, wanted, last, skipped)
                 self._past.remember(key, past)
             decided = outcomes.of(wanted if skipped else cursor.next_tick, wanted)
             messages = self._encode(
@@ -382,9 +382,11 @@ class TickHub:
             self._past.put(ReaderKey(selected, reader.next_tick, reader.base_tick), reader)
         return packed.finish()
 
-    def _read_tick(self, reader: HistoryReader, cursor: Cursor, wanted: int, skipped: int) -> PastTick:
+    def _read_tick(
+        self, reader: HistoryReader, cursor: Cursor, wanted: int, newest: int, skipped: int
+    ) -> PastTick:
         left_out: list[FullTick] = []
-        while (full := reader.read(wanted)) is not None:
+        while (full := reader.read(wanted, newest)) is not None:
             if full.tick < wanted:
                 # What others had read for the cursor is not left out.
                 if full.tick >= cursor.next_tick:
@@ -401,7 +403,7 @@ class TickHub:
             return PastTick(shown, summary)
         raise not_kept(wanted, self._history.earliest_tick(self._world.row.key))
 
-    def _reader(self, cursor: Cursor, wanted: int, skipped: int) -> HistoryReader:
+    def _reader(self, cursor: Cursor, wanted: int, newest: int, skipped: int) -> HistoryReader:
         key = self._world.row.key
         if not self._has_all_streams:
             self._streams.update((stream.number, stream) for stream in self._history.streams(key))
@@ -418,7 +420,7 @@ class TickHub:
             # Nothing to build on: the next tick is sent whole.
             return HistoryReader(self._history, key, self._streams, first, cursor.selector.fresh())
         reader = HistoryReader(self._history, key, self._streams, base_tick, cursor.selector.fresh())
-        held = reader.read(base_tick)
+        held = reader.read(base_tick, newest)
         if held is not None:
             reader.base, reader.base_tick = held.frames, held.tick
         return reader
