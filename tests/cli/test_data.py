@@ -174,9 +174,9 @@ def test_a_directory_without_a_journal_is_told_so(tmp_path: Path):
 )
 def test_what_cannot_be_read_is_told_as_json_to_programs(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     out = [str(tmp_path / "out")] if arguments[0] in ("backup", "restore") else []
-    result = CliRunner().invoke(command_line, [*arguments, str(tmp_path), *out, "--json"])
-    told = Outcome(result.exit_code, result.stdout, result.stderr)
-    assert (told.code, told.out) == (1, "")
-    error = json.loads(told.err)["error"]
+    command = [sys.executable, "-m", "tickwire_server.cli", *arguments, str(tmp_path), *out, "--json"]
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (told.returncode, told.stdout) == (1, "")
+    error = json.loads(told.stderr)["error"]
     assert error["reason"] == "STORAGE_FAILED"
     assert str(tmp_path) in error["message"]
