@@ -27,7 +27,7 @@ from tickwire_engine.ids import MAX_CLOCK_AHEAD_MS, is_uuid7, uuid7, uuid7_ms
 from tickwire_engine.known_commands import KnownCommands, require_same
 from tickwire_engine.rehydration import read_pending
 from tickwire_engine.storage._forgetting import require_remembered
-from tickwire_engine.storage.rows import CommandRow, DecidedCommand
+from tickwire_engine.storage.rows import CommandRow, DecidedCommand, Outcome
 from tickwire_engine.submission import Accepted, Receipt, Settled
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
     from tickwire_engine.command_journal import CommandJournal
     from tickwire_engine.commands import Operation, Vocabulary
-    from tickwire_engine.storage.rows import Outcome
     from tickwire_engine.submission import Guard, Submission
     from tickwire_engine.tick.context import IssuedCommand
 
@@ -276,6 +275,17 @@ class Acceptance:
             else:
                 future.set_exception(error)
                 future.exception()  # seen: nobody need wait for it
+
+    def end(self, error: TickwireError, outcome_seq: int) -> None:
+        """Note that the world has ended, durably: what is pending is cancelled by that.
+
+        Args:
+            error: Told to whoever waits for anything else.
+            outcome_seq: The number of the first of these outcomes, which only those learn who wait or watch.
+        """
+        for number, entry in enumerate(self.known.unsettled(), outcome_seq):
+            self._cancelled(entry, Outcome(entry.seq, applied=False, cancelled=True, outcome_seq=number))
+        self.known.fail(error)
 
     def _cancelled(self, entry: Accepted, outcome: Outcome) -> None:
         self._pending -= 1

@@ -74,8 +74,8 @@ class KnownCommands:
                     waiter.set_exception(error)
             entry.waiters.clear()
 
-    def unsettled(self, after_tick: int) -> list[bytes]:
-        """Return the ids of the journaled commands that are in no durable tick and due after a tick, by seq."""
+    def unsettled(self, after_tick: int = -1) -> list[Accepted]:
+        """Return the journaled commands that are in no durable tick and due after a tick, by seq."""
         found = [
             entry
             for entry in self.by_id.values()
@@ -83,7 +83,7 @@ class KnownCommands:
             and entry.tick > after_tick
             and (entry.journaled is None or entry.journaled.done())
         ]
-        return [entry.id for entry in sorted(found, key=lambda entry: entry.seq)]
+        return sorted(found, key=lambda entry: entry.seq)
 
     def _remember(self, command_id: bytes) -> None:
         self._recent[command_id] = None

@@ -113,7 +113,7 @@ class WorldMaking:
         point = await asyncio.to_thread(read_point, history, row)
         pending: list[CommandRow] = []
         if config.with_pending:
-            ids = parent.acceptance.known.unsettled(row.fork_tick)
+            ids = [entry.id for entry in parent.acceptance.known.unsettled(row.fork_tick)]
             pending = await asyncio.to_thread(
                 read_pending, self._store.command_history, row.parent_key, ids, point
             )

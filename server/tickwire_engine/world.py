@@ -382,13 +382,13 @@ class AsyncWorld:
         self.ended()
 
     def ended(self) -> None:
-        """Note that the journal has marked the world destroyed; whoever waits for something of it is told."""
+        """Note that the journal has marked the world destroyed, which cancels what is pending; whoever waits is told."""
         if self.destroyed:
             return
         self.destroyed = True
         error = WorldDestroyedError(f"world {self.name} was destroyed", world_id=self.world_id)
         self._pipeline.end(error)
-        self.acceptance.known.fail(error)
+        self.acceptance.end(error, self.command_history.last_outcome_seq(self.row.key) + 1)
         for listener in self._end_listeners:
             listener(error)
 

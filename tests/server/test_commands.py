@@ -181,6 +181,10 @@ async def _call(call: Any) -> Any:
     return await call
 
 
+async def _messages(call: Any) -> list[Any]:
+    return [message async for message in call]
+
+
 async def test_commands_are_listed_newest_first_wherever_they_lie(served: Served) -> None:
     await served.create(template="")
     sent: list[command_pb2.Command] = []
@@ -507,24 +511,40 @@ async def test_below_operator_an_actor_sees_and_cancels_its_own_commands_only(tm
             each.cancel()
 
 
-async def test_waits_and_reads_of_a_world_that_is_destroyed_end_and_say_so(served: Served) -> None:
+async def test_the_end_of_a_world_cancels_what_is_pending_and_tells_whoever_waits_or_watches(
+    served: Served,
+) -> None:
     await served.create(template="")
+    applied = (await served.submit(spawn())).receipts[0].command_id
+    await served.step()
     sent = spawn(id=str(uuid7()), tick=99)
     (receipt,) = (await served.submit(sent)).receipts
+    also = (await served.submit(spawn(tick=50))).receipts[0].command_id
     result = served.commands.ReadResult(pb.ReadResultRequest(world="w", command_id=receipt.command_id))
     waits = [
-        asyncio.ensure_future(refused(_call(served.submit(sent, wait=level))))
+        asyncio.ensure_future(_call(served.submit(sent, wait=level)))
         for level in (pb.WAIT_LEVEL_APPLIED, pb.WAIT_LEVEL_ARCHIVED)
     ]
-    waits += [asyncio.ensure_future(refused(result)), asyncio.ensure_future(refused(watch(served)))]
+    reading = asyncio.ensure_future(_messages(result))
+    watching = watch(served, after_outcome_seq=0)
+    (first,) = await read(watching, 1)
     entry = served.server.container.engine.world("w").acceptance.find(UUID(sent.id))
     assert entry is not None
     await until(lambda: len(entry.waiters) == 3)
     request = world_service_pb2.DestroyWorldRequest(world="w")
     await served.worlds.DestroyWorld(request)
     for wait in waits:
-        refusal = await wait
-        assert (refusal.code, refusal.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "WORLD_DESTROYED")
+        (told,) = (await wait).receipts
+        assert (told.duplicate, told.outcome.state) == (True, CANCELLED)
+    assert await reading == []
+    outcomes = [first, *await read(watching, 2)]
+    assert [(o.command_id, o.state, o.outcome_seq) for o in outcomes] == [
+        (applied, APPLIED, 1),
+        (sent.id, CANCELLED, 2),
+        (also, CANCELLED, 3),
+    ]
+    refusal = await refused(watching.read())
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "WORLD_DESTROYED")
 
 
 async def test_ids_that_were_not_alive_are_told_the_first_hundred_of_them(served: Served) -> None:
