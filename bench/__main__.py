@@ -27,6 +27,7 @@ CASES = {
     "floods": floods.floods,
     "runs": streams.runs,
     "full_state": streams.full_state,
+    "catching_up": streams.catching_up,
     "latency": streams.latency,
     "idle": streams.idle,
     "large": large.large,

@@ -6,7 +6,7 @@ import asyncio
 import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc.aio
 from pyarrow import flight
@@ -15,12 +15,18 @@ from bench.bare import BEAT, HEAD, HZ
 from bench.in_process import moving
 from bench.report import Figure, Stopwatch, figure, quantile
 from bench.serving import OPTIONS, WORLD, Served, serving, yardstick
+from bench.submits import update
 from tickwire import Client
-from tickwire.v1 import simulation_service_pb2, tick_service_pb2
+from tickwire.v1 import (
+    command_service_pb2,
+    simulation_service_pb2,
+    tick_service_pb2,
+    tick_service_pb2_grpc,
+)
 from tickwire_engine import RunConfig
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable
 
 _ROUNDS = 5
 _SMALL_WINDOW = (*OPTIONS, ("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 65_535))
@@ -37,7 +43,7 @@ async def runs(*, quick: bool) -> AsyncIterator[Figure]:
             await world.run(RunConfig(num_steps=ticks))
             alone.append(watch.seconds / ticks * 1e3)
             first = (await served.step()).last_tick + 1
-            reader = asyncio.create_task(_read(served, first, first + ticks - 1))
+            reader = asyncio.create_task(_read(served.ticks, first, first + ticks - 1))
             watch = Stopwatch()
             await served.run(ticks)
             size = await reader
@@ -69,6 +75,31 @@ async def full_state(*, quick: bool) -> AsyncIterator[Figure]:
                 yield figure("streams", f"{what}: pyarrow.flight", theirs, "MB/s")
                 note = f"{statistics.median(ours) / statistics.median(theirs):.2f}x Flight"
                 yield figure("streams", f"{what}: Subscribe", ours, "MB/s", note)
+
+
+async def catching_up(*, quick: bool) -> AsyncIterator[Figure]:
+    """Ticks of a small world out of the archive: of a server that has just started, and has none in memory."""
+    ticks = 2_000 if quick else 10_000
+    rates = []
+    async with serving(100) as served:
+        await served.run(ticks)
+        awaited = command_service_pb2.SubmitRequest(
+            world=WORLD, commands=[update(1)], wait=command_service_pb2.WAIT_LEVEL_ARCHIVED
+        )
+        archived = asyncio.ensure_future(_answer(served.commands.Submit(awaited)))
+        while not archived.done():
+            await served.step()
+            await asyncio.sleep(0.1)
+        await archived
+        for _ in range(_ROUNDS):
+            await asyncio.to_thread(served.process.terminate)
+            await asyncio.to_thread(served.process.start)
+            async with grpc.aio.insecure_channel(served.process.address) as channel:
+                stub: Any = tick_service_pb2_grpc.TickServiceStub(channel)
+                watch = Stopwatch()
+                await _read(stub, 0, ticks - 1)
+                rates.append(ticks / watch.seconds)
+    yield figure("streams", f"catching up on {ticks:,} ticks @100 from the archive", rates, "ticks/s")
 
 
 async def latency(*, quick: bool) -> AsyncIterator[Figure]:
@@ -127,10 +158,14 @@ async def idle(*, quick: bool) -> AsyncIterator[Figure]:
             yield figure("flat", f"tick @1,000 with {count} idle subscribers", samples[count], "ms", note)
 
 
-async def _read(served: Served, first: int, last: int) -> int:
+async def _answer(call: Awaitable[object]) -> None:
+    await call
+
+
+async def _read(ticks: tick_service_pb2_grpc.TickServiceAsyncStub, first: int, last: int) -> int:
     request = tick_service_pb2.SubscribeRequest(world=WORLD, from_tick=first, until_tick=last)
     size = 0
-    async for message in served.ticks.Subscribe(request):
+    async for message in ticks.Subscribe(request):
         size += message.ByteSize()
     return size
 
