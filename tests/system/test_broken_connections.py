@@ -60,6 +60,38 @@ async def test_a_submit_is_applied_once_wherever_its_connection_breaks(start_ser
         assert (row["tally__count"], row["tally__fold"]) == (sent, fold)
 
 
+async def test_a_stream_of_submits_is_applied_once_and_in_order_wherever_its_connection_breaks(
+    start_server: StartServer,
+) -> None:
+    server = await asyncio.to_thread(start_server, app=APP, root=ROOT)
+    fold = sent = 0
+    async with CuttingProxy(server.address) as proxy, AsyncClient(proxy.address, retry=QUICK) as client:
+        world = await client.create_world("ledger", template="ledger")
+        await world.play(hz=200)
+        entity = (await world.spawn({"Tally": {}})).first_entity_id
+        seqs: list[int] = []
+        async with world.submit_stream() as stream:
+            for phase in PHASES:
+                proxy.cut_after(**phase)
+                while proxy.is_armed:
+                    answers = []
+                    # Some are on their way when it breaks.
+                    for _ in range(4):
+                        sent += 1
+                        fold = folded(fold, sent)
+                        message = commands.message({"number": sent}, channel="count", receiver_id=entity)
+                        answers.append(await stream.send([message]))
+                    for answer in answers:
+                        (receipt,) = await answer
+                        seqs.append(receipt.seq)
+        assert proxy.cuts >= len(PHASES)
+        assert seqs == sorted(set(seqs))
+        await world.pause()
+        await world.step(1)
+        (row,) = (await world.query(components=["Tally"])).to_pylist()
+        assert (row["tally__count"], row["tally__fold"]) == (sent, fold)
+
+
 async def test_worlds_are_made_and_ticks_are_stepped_once_wherever_connections_break(
     start_server: StartServer,
 ) -> None:
