@@ -197,6 +197,7 @@ async def test_what_a_start_after_a_failed_sync_serves_survives_a_power_cut(
     "forgotten",
     [
         "/journal.db-wal",
+        "/journal.db",
         "the journal's name",
         ".seg",
         "the log's names",
