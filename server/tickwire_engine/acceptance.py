@@ -12,7 +12,6 @@ from uuid import UUID
 
 from tickwire_engine.archetype import MAX_ID
 from tickwire_engine.cancelling import Cancelling
-from tickwire_engine.commands import parse
 from tickwire_engine.due_queue import DueQueue
 from tickwire_engine.errors import (
     InvalidCommandError,
@@ -25,13 +24,14 @@ from tickwire_engine.errors import (
 )
 from tickwire_engine.ids import MAX_CLOCK_AHEAD_MS, is_uuid7, uuid7, uuid7_ms
 from tickwire_engine.known_commands import KnownCommands, require_same
+from tickwire_engine.preparing import PART, Prepared, prepare
 from tickwire_engine.rehydration import read_pending
 from tickwire_engine.storage._forgetting import require_remembered
 from tickwire_engine.storage.rows import CommandRow, DecidedCommand, Outcome
 from tickwire_engine.submission import Accepted, Receipt, Settled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from tickwire_engine.command_journal import CommandJournal
     from tickwire_engine.commands import Operation, Vocabulary
@@ -91,7 +91,12 @@ class Acceptance:
             self.queue.push(row, read_pending(row, self._vocabulary))
 
     async def submit(
-        self, submissions: Sequence[Submission], *, partial: bool = False, guard: Guard | None = None
+        self,
+        submissions: Sequence[Submission],
+        *,
+        partial: bool = False,
+        guard: Guard | None = None,
+        pause: Callable[[], Awaitable[None]] | None = None,
     ) -> list[Receipt]:
         """Accept commands: checked, ordered, journaled as one, due.
 
@@ -99,12 +104,16 @@ class Acceptance:
             submissions: In the order of their seqs.
             partial: Accept what can be accepted; otherwise one bad command refuses all.
             guard: Judges each command that is no retry, before anything else looks at it; None: all is allowed.
+            pause: Gives others a turn in the midst of a large request; None: it is admitted before this first waits.
 
         Raises:
             TickwireError: One command is unacceptable, `field` says ``commands[i]...``; nothing was accepted.
         """
+        prepared: Sequence[Prepared] = ()
+        if pause is not None and len(submissions) > PART:
+            prepared = await prepare(submissions, self._vocabulary, self.known.by_id, pause)
         journaled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        receipts, fresh = self._admit(submissions, guard, journaled, partial=partial)
+        receipts, fresh = self._admit(submissions, prepared, guard, journaled, partial=partial)
         if fresh:
             self._pending += len(fresh)
             durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -181,6 +190,7 @@ class Acceptance:
     def _admit(
         self,
         submissions: Sequence[Submission],
+        prepared: Sequence[Prepared],
         guard: Guard | None,
         journaled: asyncio.Future[None],
         *,
@@ -194,7 +204,8 @@ class Acceptance:
         now_us, cut_tick = self.journal.now_us(), self.queue.cut_tick
         for index, submission in enumerate(submissions):
             try:
-                payload, table, digest = submission.encode()
+                ready = prepared[index] if prepared else Prepared(submission.encode())
+                payload, table, digest = ready.encoded
                 command_id = submission.id or uuid7(now_us // 1000).bytes
                 earlier = known.get(command_id)
                 if earlier is not None:
@@ -203,7 +214,8 @@ class Acceptance:
                     continue
                 if guard is not None:
                     guard.check(submission, submission.tick or cut_tick)
-                operation = self._check(submission, table, command_id, now_us, len(fresh))
+                self._check(submission, now_us, len(fresh))
+                operation = ready.operation(submission, self._vocabulary)
                 count = operation.entity_count
                 self._require_room(reserved + count)
             except TickwireError as error:
@@ -293,9 +305,7 @@ class Acceptance:
         self.known.decide(entry, Settled(-1, outcome, outcome.outcome_seq))
         self.on_cancelled(DecidedCommand(entry.id, entry.actor, outcome.outcome_seq, -1, outcome))
 
-    def _check(
-        self, submission: Submission, table: bytes, command_id: bytes, now_us: int, waiting: int
-    ) -> Operation:
+    def _check(self, submission: Submission, now_us: int, waiting: int) -> None:
         if submission.id is not None:
             _require_usable_id(submission.id, now_us)
             require_remembered(submission.id, self.journal.id_floor_ms)
@@ -321,7 +331,6 @@ class Acceptance:
                 f"{self._pending + waiting} commands wait in this world, as many as may (pending_commands): let it step",
                 limit=most,
             )
-        return parse(submission.type, submission.payload, table, self._vocabulary)
 
     def _require_room(self, more: int) -> None:
         if more and self.entities + self._reserved + more > self._max_entities:

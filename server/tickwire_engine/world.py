@@ -43,7 +43,7 @@ from tickwire_engine.values import to_json
 from tickwire_engine.world_reads import WorldReads
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 
     import daft
     from pydantic import BaseModel
@@ -229,7 +229,12 @@ class AsyncWorld:
         await self.submit([Submission(CommandType.REMOVE_COMPONENT, payload)])
 
     async def submit(
-        self, submissions: Sequence[Submission], *, partial: bool = False, guard: Guard | None = None
+        self,
+        submissions: Sequence[Submission],
+        *,
+        partial: bool = False,
+        guard: Guard | None = None,
+        pause: Callable[[], Awaitable[None]] | None = None,
     ) -> list[Receipt]:
         """Accept commands: see `Acceptance.submit`.
 
@@ -238,7 +243,7 @@ class AsyncWorld:
         call = current_call.get()
         if call is not None and call.context.world_id == self.world_id:
             return [self._sent(send(call, submission)) for submission in submissions]
-        return await self.acceptance.submit(submissions, partial=partial, guard=guard)
+        return await self.acceptance.submit(submissions, partial=partial, guard=guard, pause=pause)
 
     async def cancel(self, command_id: UUID) -> Settled:
         """Withdraw a pending command: see `Acceptance.cancel`."""

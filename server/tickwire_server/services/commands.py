@@ -26,7 +26,7 @@ from tickwire_server.services.paging import page_position, page_size_of, page_to
 from tickwire_server.services.results import pieces
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
     from uuid import UUID
 
     from tickwire_engine import ActorCtx, AsyncWorld, Command
@@ -64,6 +64,8 @@ class SubmitRequest(NamedTuple):
     max_wait_s: float | None
     guard: Guard | None = None
     """Judges what the sender may do; None: everything."""
+    pause: Callable[[], Awaitable[None]] | None = None
+    """Gives others a turn in the midst of a large request."""
     journaled: Callable[[], None] = lambda: None
     """Called once the commands are durable, before anything is waited for."""
 
@@ -129,7 +131,9 @@ class CommandService:
         if not request.submissions:
             return SubmitAnswer(())
         readable = [sent for sent in request.submissions if isinstance(sent, Submission)]
-        receipts = await world.submit(readable, partial=request.partial, guard=request.guard)
+        receipts = await world.submit(
+            readable, partial=request.partial, guard=request.guard, pause=request.pause
+        )
         request.journaled()
         if len(readable) < len(request.submissions):
             receipts = _with_unreadable(request.submissions, receipts)

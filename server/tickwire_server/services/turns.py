@@ -11,12 +11,15 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import dataclass, field
-from time import monotonic
+from time import monotonic, sleep
 
 SHARE = 64
 """Commands of one actor in work at a time; a larger request is in work alone."""
 LEAST = 8
 """What a request of fewer commands counts as: eight small ones make a share."""
+HAND_OVER_S = 50e-6
+"""What a pause leaves to other threads: the journal's asks for the interpreter several times for each transaction, and
+waits for as long as `sys.getswitchinterval` (5 ms) each time that it is not given up in earnest."""
 RECENT_S = 1.0
 """For so long after an actor's last request others count it as sending."""
 
@@ -86,10 +89,11 @@ class Turns:
         return monotonic() - since_s < RECENT_S
 
     async def paused(self, actor: str) -> None:
-        """Give the loop a turn; see `Turn.pause`."""
+        """Give other threads and the loop a turn; see `Turn.pause`."""
         sender = self._senders[actor]
         sender.is_reading = True
         try:
+            _hand_over()
             await asyncio.sleep(0)
         finally:
             sender.is_reading = False
@@ -118,3 +122,7 @@ class Turns:
         if actor != self._last:
             self._last, self._other_s = actor, self._last_s
         self._last_s = monotonic()
+
+
+def _hand_over() -> None:
+    sleep(HAND_OVER_S)

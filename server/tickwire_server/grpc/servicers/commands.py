@@ -10,6 +10,7 @@ from tickwire.v1 import command_pb2
 from tickwire.v1 import command_service_pb2 as pb
 from tickwire_engine import CommandType
 from tickwire_engine.errors import InvalidRequestError, ShuttingDownError, TickwireError, together
+from tickwire_engine.preparing import PART
 from tickwire_engine.storage.command_history import CommandFilter
 from tickwire_server.auth import caller, guard_for
 from tickwire_server.grpc.convert import (
@@ -27,7 +28,7 @@ from tickwire_server.grpc.errors import answers, require_readable, status_of, st
 from tickwire_server.grpc.outcomes import outcome_proto
 from tickwire_server.grpc.wire import timestamp
 from tickwire_server.services.commands import SubmitRequest, WaitLevel, visible_actor
-from tickwire_server.services.turns import SHARE, Turn, Turns
+from tickwire_server.services.turns import Turn, Turns
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
@@ -212,6 +213,7 @@ class CommandServicer:
                 wait=wait,
                 max_wait_s=_max_wait_s(request),
                 guard=guard_for(actor, world, self._container.world_service.name_of),
+                pause=turn.pause,
                 journaled=turn.end,
             )
             return await self._container.command_service.accept(world, plain)
@@ -224,10 +226,10 @@ class CommandServicer:
         limits = self._container.limits
         read: list[Submission | TickwireError] = []
         try:
-            for start in range(0, len(commands), SHARE):
+            for start in range(0, len(commands), PART):
                 if start:
                     await turn.pause()
-                part = enumerate(commands[start : start + SHARE], start)
+                part = enumerate(commands[start : start + PART], start)
                 read += [_readable(c, index, actor, limits, partial=partial) for index, c in part]
         except InvalidRequestError:
             # What is wrong with the others is told at once.
