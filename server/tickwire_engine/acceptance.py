@@ -31,10 +31,11 @@ from tickwire_engine.storage.rows import CommandRow, DecidedCommand, Outcome
 from tickwire_engine.submission import Accepted, Receipt, Settled
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Callable, Sequence
 
     from tickwire_engine.command_journal import CommandJournal
     from tickwire_engine.commands import Operation, Vocabulary
+    from tickwire_engine.preparing import Pause
     from tickwire_engine.submission import Guard, Submission
     from tickwire_engine.tick.context import IssuedCommand
 
@@ -96,7 +97,7 @@ class Acceptance:
         *,
         partial: bool = False,
         guard: Guard | None = None,
-        pause: Callable[[], Awaitable[None]] | None = None,
+        pause: Pause | None = None,
     ) -> list[Receipt]:
         """Accept commands: checked, ordered, journaled as one, due.
 

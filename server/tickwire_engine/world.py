@@ -43,7 +43,7 @@ from tickwire_engine.values import to_json
 from tickwire_engine.world_reads import WorldReads
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
     import daft
     from pydantic import BaseModel
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from tickwire_engine.config import RunConfig
     from tickwire_engine.configuration import ProcessorEntry
     from tickwire_engine.engine import Engine
+    from tickwire_engine.preparing import Pause
     from tickwire_engine.processor import BaseProcessor
     from tickwire_engine.sql import SqlSandbox
     from tickwire_engine.state import WorldState
@@ -234,7 +235,7 @@ class AsyncWorld:
         *,
         partial: bool = False,
         guard: Guard | None = None,
-        pause: Callable[[], Awaitable[None]] | None = None,
+        pause: Pause | None = None,
     ) -> list[Receipt]:
         """Accept commands: see `Acceptance.submit`.
 

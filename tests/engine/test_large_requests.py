@@ -25,7 +25,7 @@ class Pauses:
         await asyncio.sleep(0)
 
 
-async def test_a_large_request_pauses_between_its_parts_and_one_without_pause_does_not_wait(
+async def test_a_large_request_pauses_between_its_parts_and_a_small_one_does_not_wait(
     world: AsyncWorld,
 ) -> None:
     pauses = Pauses()

@@ -26,10 +26,11 @@ from tickwire_server.services.paging import page_position, page_size_of, page_to
 from tickwire_server.services.results import pieces
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
     from uuid import UUID
 
     from tickwire_engine import ActorCtx, AsyncWorld, Command
+    from tickwire_engine.preparing import Pause
     from tickwire_engine.storage.command_history import CommandFilter
     from tickwire_engine.storage.history import StoredCommand
     from tickwire_engine.submission import Accepted, Guard
@@ -64,7 +65,7 @@ class SubmitRequest(NamedTuple):
     max_wait_s: float | None
     guard: Guard | None = None
     """Judges what the sender may do; None: everything."""
-    pause: Callable[[], Awaitable[None]] | None = None
+    pause: Pause | None = None
     """Gives others a turn in the midst of a large request."""
     journaled: Callable[[], None] = lambda: None
     """Called once the commands are durable, before anything is waited for."""

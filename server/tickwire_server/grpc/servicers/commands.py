@@ -10,7 +10,7 @@ from tickwire.v1 import command_pb2
 from tickwire.v1 import command_service_pb2 as pb
 from tickwire_engine import CommandType
 from tickwire_engine.errors import InvalidRequestError, ShuttingDownError, TickwireError, together
-from tickwire_engine.preparing import PART
+from tickwire_engine.preparing import in_parts
 from tickwire_engine.storage.command_history import CommandFilter
 from tickwire_server.auth import caller, guard_for
 from tickwire_server.grpc.convert import (
@@ -224,18 +224,14 @@ class CommandServicer:
         self, commands: Sequence[command_pb2.Command], actor: Actor, turn: Turn, *, partial: bool
     ) -> list[Submission | TickwireError]:
         limits = self._container.limits
-        read: list[Submission | TickwireError] = []
         try:
-            for start in range(0, len(commands), PART):
-                if start:
-                    await turn.pause()
-                part = enumerate(commands[start : start + PART], start)
-                read += [_readable(c, index, actor, limits, partial=partial) for index, c in part]
+            return await in_parts(
+                commands, lambda index, c: _readable(c, index, actor, limits, partial=partial), turn.pause
+            )
         except InvalidRequestError:
             # What is wrong with the others is told at once.
             read = [_readable(c, index, actor, limits, partial=True) for index, c in enumerate(commands)]
             raise together([error for error in read if isinstance(error, TickwireError)]) from None
-        return read
 
 
 def _receipts(answer: SubmitAnswer) -> Iterator[pb.CommandReceipt]:
