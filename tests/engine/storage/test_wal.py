@@ -70,12 +70,48 @@ def test_a_flipped_bit_before_the_last_transaction_is_damage(wal: Path) -> None:
     whole = wal.read_bytes()
     end = 32 + (commits(wal)[-2] + 1) * FRAME
     rng = random.Random(2)
-    for position in [*range(32), *range(32, 56), *rng.sample(range(56, end), 100)]:
+    heads = [*range(56), *range(end - FRAME + 8, end - FRAME + 24)]
+    for position in [*heads, *rng.sample(range(56, end), 100)]:
         changed = bytearray(whole)
         changed[position] ^= 1 << rng.randrange(8)
         wal.write_bytes(changed)
         with pytest.raises(CorruptRecordError, match="damaged"):
             check_wal(wal)
+
+
+@pytest.mark.parametrize("sector", [512, 4096])
+@pytest.mark.parametrize("old", [100, 9_000, 200_000])
+def test_whatever_sectors_of_the_last_transaction_are_lost_is_no_damage(
+    tmp_path: Path, sector: int, old: int
+) -> None:
+    """What is lost shows the older round's frames, with commits of its own: where they are small, in each frame."""
+    connection = open_writer(tmp_path / "a.db")
+    path = tmp_path / "a.db-wal"
+    connection.execute("CREATE TABLE t(a INTEGER PRIMARY KEY, b BLOB)")
+    while path.stat().st_size < 250 * FRAME:
+        connection.execute("INSERT OR REPLACE INTO t VALUES (1, ?)", (os.urandom(old),))
+    connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
+    # The last transaction begins before frame 169, whose first 8 bytes are in one page and the others in the next.
+    for size in [9000] * 30 + [200_000]:
+        before = path.read_bytes()
+        connection.execute("INSERT INTO t(b) VALUES (?)", (os.urandom(size),))
+    after = path.read_bytes()
+    connection.close()
+    changed = [
+        at for at in range(0, len(after), sector) if before[at : at + sector] != after[at : at + sector]
+    ]
+    assert changed[0] < 32 + 169 * FRAME < changed[-1]
+    rng = random.Random(old)
+    cut = tmp_path / "cut.db-wal"
+    for lost in [
+        *([at] for at in changed),
+        *(rng.sample(changed, rng.randint(2, len(changed))) for _ in range(50)),
+    ]:
+        torn = bytearray(after)
+        for at in lost:
+            torn[at : at + sector] = before[at : at + sector]
+        cut.write_bytes(torn)
+        check_wal(cut)
 
 
 def test_an_empty_log_is_nothing(wal: Path) -> None:
