@@ -68,13 +68,13 @@ def _synced_commits(
 ) -> NDArray[np.bool_]:
     """Tell of every frame whether it is a commit that another transaction continues.
 
-    A frame that continues the checksum stored before it shows that this one is of this round, and so that the commit's mark
-    is, where they share a sector. Where they do not, the mark is known by a checksum that holds: its own frame's, or that of
-    the frame before, whose last bytes are in the mark's sector.
+    A frame that continues the right checksum of the one before it proves the commit's mark, which is part of what that sums.
+    One that continues the stored checksum shows that this one is of this round, and so that the mark is, where they share a
+    sector; where they do not, it is if the frame before holds, whose last bytes are in the mark's sector.
     """
     split = (_HEADER.size + np.arange(len(frames)) * frames.shape[1] + 8) % _SECTOR == 0
-    known = links.stored | np.where(split, np.concatenate([[True], whole[:-1]]), ours)
-    continued = _next(whole) & known | _next(ours & links.right)
+    known = np.where(split, np.concatenate([[True], whole[:-1]]), ours)
+    continued = _next(ours & links.right) | _next(whole) & known
     return continued & frames[:, 4:8].any(axis=1)
 
 
