@@ -119,6 +119,9 @@ def test_nothing_that_the_run_wrote_passed_by_the_recorder(recorded: Recording, 
     assert sum(name.endswith(".seg") for name in created) > 3, (
         "the tick log was written to, and cut into segments"
     )
+    renamed = [entry.paths for entry in recorded.records if entry.kind == "r"]
+    written_over = [new for old, new in renamed if old.endswith(".spare") and new.endswith(".seg")]
+    assert written_over, "segments were written over deleted ones' blocks"
     removed = [entry.paths[0] for entry in recorded.records if entry.kind == "u"]
     assert any(name.endswith(".seg") for name in removed), "segments were deleted"
     assert any(name.endswith(".lance") for name in removed), "datasets were compacted and cleaned up"

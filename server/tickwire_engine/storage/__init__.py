@@ -109,6 +109,10 @@ class TickLog(Protocol):
         """Delete all other segments, before anything is appended."""
         ...
 
+    def release(self) -> bool:
+        """Give up disk space that is only kept for speed; False: there is none."""
+        ...
+
     def renew(self) -> None:
         """Bring what a failed sync left undecided to the disk."""
         ...

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from tickwire_engine.storage._files import sync_directory
+from tickwire_engine.storage._files import sync_directory, write_out
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,6 +81,7 @@ def write_run(folder: Path, first_tick: int, last_tick: int, rows: pa.Table) -> 
             with pa.ipc.new_file(file, ordered.schema, options=options) as writer:
                 writer.write_table(ordered, max_chunksize=_BATCH_ROWS)
             file.flush()
+            write_out(file.fileno())
             os.fsync(file.fileno())
         part.replace(target)
     except BaseException:

@@ -18,6 +18,7 @@ from tickwire_engine.errors import StorageFullError
 from tickwire_engine.storage._files import NO_ROOM, sync_directory
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 _log = structlog.get_logger(__name__)
@@ -30,6 +31,7 @@ class Room:
 
     Attributes:
         low: There is too little of it: no tick is to begin, nothing that makes data is written.
+        give_up: Called when there is too little: frees space that others only keep for speed, and says whether it did.
     """
 
     def __init__(self, directory: Path, *, floor_bytes: int, ballast_bytes: int) -> None:
@@ -41,6 +43,7 @@ class Room:
             ballast_bytes: Size of the ballast; 0: none.
         """
         self.low = False
+        self.give_up: Callable[[], bool] = lambda: False
         self._directory = directory
         self._floor_bytes = floor_bytes
         self._ballast_bytes = ballast_bytes
@@ -54,8 +57,10 @@ class Room:
         Args:
             waiting: Something waits for room; until it got through, `low` stays.
         """
-        free = self._free_bytes()
         wanted = self._floor_bytes + (0 if self._laid else self._ballast_bytes)
+        free = self._free_bytes()
+        if free < wanted and self.give_up():
+            free = self._free_bytes()
         enough = free >= wanted and self._lay()
         self.low = waiting or not enough
         if self.low != self._told:
@@ -68,8 +73,10 @@ class Room:
         return enough
 
     def release(self) -> bool:
-        """Give the ballast up; False: it was given up already, or there is none."""
+        """Give up what takes space for nothing, the ballast last; False: that was done already."""
         self.low = True
+        if self.give_up():
+            return True
         if not self._laid:
             return False
         _log.warning("the disk is full: the ballast is given up", data=str(self._directory))

@@ -21,6 +21,7 @@ import structlog
 
 from tickwire_engine import failpoints
 from tickwire_engine.errors import CorruptRecordError
+from tickwire_engine.storage._background import Background
 from tickwire_engine.storage._entity_runs import (
     LEAST_TICKS,
     RUN_LEAST_ROWS,
@@ -29,7 +30,7 @@ from tickwire_engine.storage._entity_runs import (
     runs_in,
     write_run,
 )
-from tickwire_engine.storage._files import sync_directory, sync_file
+from tickwire_engine.storage._files import sync_directory, sync_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -86,6 +87,7 @@ class LanceArchive:
         self._readers: dict[str, tuple[int, Any]] = {}
         self._synced: dict[str, set[Path]] = {}
         self._suspect: set[str] = set()
+        self._background = Background()
 
     def bring_back(self, known: Iterable[Dataset]) -> None:
         """Bring all datasets to their journaled versions, before anything is read or appended."""
@@ -109,6 +111,7 @@ class LanceArchive:
         Returns:
             The new version; durable only after `sync`.
         """
+        self._background.move()
         if dataset.version == 0:
             folder, name = self._split(dataset.path)
             folder.mkdir(parents=True, exist_ok=True)
@@ -130,6 +133,7 @@ class LanceArchive:
         """
         from lancedb.index import BTree
 
+        self._background.move()
         table = self._writer(dataset)
         self._suspect.add(dataset.path)
         table.optimize()
@@ -171,16 +175,11 @@ class LanceArchive:
         """
         folder = self._folder(path)
         synced = self._synced.setdefault(path, set())
-        changed: set[Path] = set()
-        for file in folder.rglob("*"):
-            if file not in synced and not file.name.endswith(".json"):
-                changed.add(file.parent)
-                if file.is_file():
-                    if not failpoints.reach("archive.fsync"):
-                        sync_file(file)
-                else:
-                    changed.add(file)
-                synced.add(file)
+        found = [path for path in folder.rglob("*") if path not in synced and path.suffix != ".json"]
+        files = [path for path in found if path.is_file()]
+        sync_files([file for file in files if not failpoints.reach("archive.fsync")])
+        changed = {path.parent for path in found} | {*found}.difference(files)
+        synced.update(found)
         for directory in (*changed, folder.parent, self._root, self._root.parent):
             if not failpoints.reach("archive.folder_fsync"):
                 sync_directory(directory)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tickwire_engine.errors import CorruptRecordError, InvalidRequestError
-from tickwire_engine.storage._files import sync_directory, sync_file
+from tickwire_engine.storage._files import sync_directory, sync_files
 from tickwire_engine.storage.archive import files_of
 from tickwire_engine.storage.reader import StoreReader
 from tickwire_engine.storage.store import JOURNAL
@@ -95,6 +95,5 @@ def _copy_named(source: Path, part: Path) -> Copied:
 
 def _sync_tree(root: Path) -> None:
     for folder, _, names in os.walk(root):
-        for name in names:
-            sync_file(Path(folder) / name)
+        sync_files([Path(folder) / name for name in names])
         sync_directory(Path(folder))

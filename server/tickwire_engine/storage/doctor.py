@@ -248,6 +248,8 @@ def _leftovers(store: StoreReader, path: Path) -> Iterator[Leftover]:
     for segment in sorted((path / "log").glob("*.seg")):
         if segment.stem.isdigit() and int(segment.stem) not in named:
             yield _leftover(path, segment, "no row of the journal names this segment")
+    for spare in sorted((path / "log").glob("*.spare")):
+        yield _leftover(path, spare, "a segment without records, kept to be written over")
     for copy in sorted([*path.glob("*.copy"), *(path / "log").glob("*.copy")]):
         yield _leftover(path, copy, "a copy that a start did not finish; the original is in its place")
     versions = {dataset.path: dataset.version for dataset in store.datasets()}

@@ -322,6 +322,7 @@ class Store:
         self._on_failure = options.on_failure
         self._lag = ArchiveLag(options.archive.max_lag_bytes)
         self._log = SegmentedTickLog(path / "log", segment_bytes=options.segment_bytes)
+        self._room.give_up = self._log.release
         self._with_room(lambda: _renew(path, self._log))
         failpoints.reach("recovery.renewed")
         self._journal = self._with_room(

@@ -4,10 +4,15 @@ A record is a fixed head (length, checksum, kind, world, tick) and a body. Only 
 records are; bytes that no row names are nothing. Writing always starts in a new segment, so what a killed
 process left half-written is never written over or appended to. Appends and syncs come from the journal's
 writer thread; reads from any thread.
+
+A segment's blocks are there before its records are, and a deleted one's are kept for one to come (as PostgreSQL does with
+its write-ahead log): a sync then has no metadata to write, for which it would wait behind whatever else the file system is
+busy with.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 import threading
@@ -27,6 +32,10 @@ if TYPE_CHECKING:
 SEGMENT_BYTES = 64 << 20
 """A segment that has grown past this gets no more records."""
 
+SPARES = 2
+"""So many deleted segments are kept to be written over."""
+_AMPLE = 4
+"""Blocks are reserved and kept while the disk has room for so many segments besides."""
 _MAGIC = b"TICKWIRE"
 _FILE_HEAD = struct.Struct("<8sII")
 _LEADING = struct.Struct("<QQ")
@@ -63,6 +72,7 @@ class SegmentedTickLog:
         self._dirty: set[int] = set()
         self._created = False
         self._files: dict[int, int] = {}
+        self._spares: list[Path] = []
         self._lock = threading.Lock()
 
     @property
@@ -145,24 +155,43 @@ class SegmentedTickLog:
             rewrite(self._path(self._current))
 
     def delete_except(self, kept: Collection[int]) -> None:
-        """Delete every segment that is not named, before anything is appended."""
+        """Delete every segment that is not named, and an earlier process's spares, before anything is appended."""
+        for spare in self._directory.glob("*.spare"):
+            spare.unlink()
         for segment in self.segments():
             if segment not in kept:
                 self.delete(segment)
 
     def delete(self, segment: int) -> None:
-        """Delete a segment that no row of the journal names and nobody reads."""
+        """Delete a segment that no row of the journal names and nobody reads; its blocks may be kept for another."""
         with self._lock:
             file = self._files.pop(segment, None)
         if file is not None:
             os.close(file)
         failpoints.reach("segment.delete.before")
-        self._path(segment).unlink(missing_ok=True)
+        path = self._path(segment)
+        with self._lock:
+            if len(self._spares) < SPARES and self._is_whole(path) and self._has_ample_room():
+                self._spares.append(path.replace(path.with_suffix(".spare")))
+            else:
+                path.unlink(missing_ok=True)
         failpoints.reach("segment.delete.after")
 
-    def close(self) -> None:
-        """Close all files."""
+    def release(self) -> bool:
+        """Give up the blocks that are kept for segments to come; False: there are none."""
         with self._lock:
+            spares, self._spares = self._spares, []
+        for spare in spares:
+            spare.unlink(missing_ok=True)
+        return bool(spares)
+
+    def close(self) -> None:
+        """Close all files, and leave no blocks behind that hold nothing."""
+        self.release()
+        with self._lock:
+            if self._current in self._files and self._end < self._segment_bytes:
+                with contextlib.suppress(OSError):
+                    os.truncate(self._files[self._current], self._end)
             for file in self._files.values():
                 os.close(file)
             self._files.clear()
@@ -173,7 +202,10 @@ class SegmentedTickLog:
     def _start_segment(self) -> None:
         number = self._current + 1
         path = self._path(number)
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+        file = self._open_spare(path)
+        if file is None:
+            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+            self._reserve(file)
         try:
             end = write_all(file, [_FILE_HEAD.pack(_MAGIC, _VERSION, number)], 0)
         except OSError:
@@ -184,6 +216,30 @@ class SegmentedTickLog:
             self._files[number] = file
         self._current, self._end = number, end
         self._created = True
+
+    def _open_spare(self, path: Path) -> int | None:
+        with self._lock:
+            if not self._spares:
+                return None
+            return os.open(self._spares.pop().replace(path), os.O_RDWR)
+
+    def _reserve(self, file: int) -> None:
+        if not self._has_ample_room():
+            return
+        try:
+            os.posix_fallocate(file, 0, self._segment_bytes)
+        except OSError:
+            # It is written all the same, as long as there is room.
+            os.truncate(file, 0)
+
+    def _has_ample_room(self) -> bool:
+        facts = os.statvfs(self._directory)
+        return facts.f_bavail * facts.f_frsize >= _AMPLE * self._segment_bytes
+
+    def _is_whole(self, path: Path) -> bool:
+        with contextlib.suppress(FileNotFoundError):
+            return path.stat().st_size >= self._segment_bytes
+        return False
 
     def _open(self, segment: int) -> int:
         with self._lock:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lancedb
@@ -27,8 +30,6 @@ from tickwire_engine.storage.archive import Dataset, LanceArchive
 from tickwire_engine.storage.archiver import ArchiveOptions
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pyarrow as pa
 
     from tickwire_engine.storage.store import Store
@@ -119,6 +120,38 @@ async def test_large_records_and_tables_are_archived_and_their_segments_deleted(
     await directory.store.archiver.archive_now(world.key)
     assert_history_is_whole(directory.open(SMALL), world)
     assert not list((directory.path / "log").glob("*.seg"))
+
+
+def _policies() -> dict[str, set[tuple[int, int]]]:
+    """Return the policies and priorities of this process's threads, by their names."""
+    found: dict[str, set[tuple[int, int]]] = {}
+    for path in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):
+            facts = (os.sched_getscheduler(int(path.name)), os.getpriority(os.PRIO_PROCESS, int(path.name)))
+            found.setdefault((path / "comm").read_text().strip(), set()).add(facts)
+    return found
+
+
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="THREADS' PRIORITIES WERE NOT TESTED: that needs Linux"
+)
+async def test_lancedbs_threads_give_way_and_no_others(store: Store) -> None:
+    world = await new_world(store)
+    for _ in range(2):
+        await run(store, world, 4)
+        await store.archiver.archive_now(world.key)
+    policies = _policies()
+    background = {name for name in policies if name.startswith("lance")}
+    assert background
+    mine = (os.sched_getscheduler(0), os.getpriority(os.PRIO_PROCESS, 0))
+    for name in background:
+        assert policies[name] == {(os.SCHED_BATCH, max(10, mine[1]))}, name
+    assert mine[0] != os.SCHED_BATCH
+    assert all(
+        facts == {mine}
+        for name, facts in policies.items()
+        if name.startswith(("python", "pytest", "tickwire"))
+    )
 
 
 async def test_datasets_are_sealed_by_size_and_read_as_one(directory: Directory) -> None:

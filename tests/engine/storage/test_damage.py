@@ -212,6 +212,7 @@ async def test_what_a_killed_turn_left_is_left_over_and_no_damage(sample: Sample
     newest = min(versions.glob("*.manifest"))
     (versions / f"{int(newest.stem) - 1}.manifest").write_bytes(b"")
     (data / "log" / "00000099.seg").write_bytes(b"TICKWIRE")
+    (data / "log" / "00000098.spare").write_bytes(b"TICKWIRE")
     (data / "journal.db-wal.copy").write_bytes(b"half")
     stray = versions.parent.with_name("stream-1-77.lance")
     (stray / "data").mkdir(parents=True)
@@ -223,6 +224,7 @@ async def test_what_a_killed_turn_left_is_left_over_and_no_damage(sample: Sample
     names = {str(data / leftover.path) for leftover in found.leftovers}
     expected = {
         data / "log" / "00000099.seg",
+        data / "log" / "00000098.spare",
         data / "journal.db-wal.copy",
         stray,
         versions / f"{int(newest.stem) - 1}.manifest",

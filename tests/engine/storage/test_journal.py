@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.engine.storage.samples import assert_history_is_whole, new_world, run
-from tickwire_engine.errors import StorageError, StorageFullError
+from tests.system.small_disk import small_disk
+from tickwire_engine.errors import CorruptRecordError, StorageError, StorageFullError
 from tickwire_engine.storage._leases import Leases
-from tickwire_engine.storage.tick_log import RecordKind, SegmentedTickLog
+from tickwire_engine.storage.tick_log import SPARES, Location, RecordKind, SegmentedTickLog
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -211,6 +212,83 @@ def test_a_record_of_more_parts_than_one_system_call_takes_comes_back(tmp_path: 
     place = log.append(RecordKind.COMMAND, b"w" * 16, 1, parts)
     assert log.read(place, RecordKind.COMMAND, b"w" * 16, 1, [len(part) for part in parts]) == parts
     log.close()
+
+
+def test_a_deleted_segments_blocks_are_written_over_by_a_later_one(tmp_path: Path) -> None:
+    world, folder = b"w" * 16, tmp_path / "log"
+    log = SegmentedTickLog(folder, segment_bytes=1000)
+
+    def append(tick: int) -> Location:
+        place = log.append(RecordKind.FRAME, world, tick, (bytes([tick]) * 600,))
+        log.sync()
+        return place
+
+    places = [append(tick) for tick in range(6)]
+    inodes = {path.name: path.stat().st_ino for path in folder.iterdir()}
+    assert sorted(inodes) == ["00000001.seg", "00000002.seg", "00000003.seg"]
+    for segment in (1, 2):
+        log.delete(segment)
+    assert log.segments() == [3]
+    with pytest.raises(CorruptRecordError, match="missing"):
+        log.read(places[0], RecordKind.FRAME, world, 0, (600,))
+    places += [append(tick) for tick in range(6, 10)]
+    assert log.segments() == [3, 4, 5]
+    names = {path.name: path.stat().st_ino for path in folder.iterdir()}
+    assert {names["00000004.seg"], names["00000005.seg"]} == {
+        inodes["00000001.seg"],
+        inodes["00000002.seg"],
+    }
+    for tick, place in enumerate(places[4:], 4):
+        assert log.read(place, RecordKind.FRAME, world, tick, (600,)) == (bytes([tick]) * 600,)
+    place = append(10)
+    log.close()
+    assert sorted(path.name for path in folder.iterdir()) == [
+        f"0000000{number}.seg" for number in (3, 4, 5, 6)
+    ]
+    assert (folder / "00000006.seg").stat().st_size == place.offset + 648
+
+
+def test_no_more_blocks_are_kept_than_are_of_use_and_they_are_given_up_for_room(tmp_path: Path) -> None:
+    folder = tmp_path / "log"
+    log = SegmentedTickLog(folder, segment_bytes=1000)
+    for tick in range(8):
+        log.append(RecordKind.FRAME, b"w" * 16, tick, (bytes(1200),))
+    for segment in log.segments()[:-1]:
+        log.delete(segment)
+    assert len(list(folder.glob("*.spare"))) == SPARES
+    assert log.release()
+    assert not log.release()
+    assert [path.name for path in folder.iterdir()] == ["00000008.seg"]
+    # What a killed process kept is deleted by the next start.
+    (folder / "00000007.spare").write_bytes(bytes(1000))
+    again = SegmentedTickLog(folder, segment_bytes=1000)
+    again.delete_except([8])
+    assert [path.name for path in folder.iterdir()] == ["00000008.seg"]
+    again.close()
+    log.close()
+
+
+def test_a_disk_that_is_nearly_full_keeps_no_blocks_back(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 16) as disk:
+        log = SegmentedTickLog(disk.path / "log", segment_bytes=1 << 20)
+
+        def append(tick: int) -> None:
+            log.append(RecordKind.FRAME, b"w" * 16, tick, (bytes(1 << 20),))
+            log.sync()
+
+        append(0)
+        append(1)
+        log.delete(1)
+        assert len(list((disk.path / "log").glob("*.spare"))) == 1
+        append(2)
+        disk.fill(leave_bytes=3 << 20)
+        append(3)
+        log.delete(2)
+        assert not list((disk.path / "log").glob("*.spare"))
+        disk.fill(leave_bytes=100_000)
+        log.append(RecordKind.FRAME, b"w" * 16, 4, (bytes(50_000),))
+        assert (disk.path / "log" / f"{log.current:08}.seg").stat().st_size < 1 << 20
+        log.close()
 
 
 def test_nothing_is_deleted_under_a_reader_that_may_know_of_it() -> None:
