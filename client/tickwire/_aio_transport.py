@@ -42,7 +42,7 @@ class AsyncTransport:
         invoke = self._channel.unary_unary(
             method.path,
             request_serializer=method.request.SerializeToString,
-            response_deserializer=method.response.FromString,
+            response_deserializer=method.parse,
         )
         attempts = Attempts(self.config.retry)
         timeout_s = self.config.deadline_s(call.extra_s)
@@ -89,7 +89,7 @@ class AsyncTransport:
         invoke: Any = self._channel.unary_stream(
             method.path,
             request_serializer=method.request.SerializeToString,
-            response_deserializer=method.response.FromString,
+            response_deserializer=method.parse,
         )
         return invoke(request, metadata=self.config.metadata)
 
@@ -98,7 +98,7 @@ class AsyncTransport:
         invoke: Any = self._channel.stream_stream(
             method.path,
             request_serializer=method.request.SerializeToString,
-            response_deserializer=method.response.FromString,
+            response_deserializer=method.parse,
         )
         return invoke(metadata=self.config.metadata)
 

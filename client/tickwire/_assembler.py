@@ -18,7 +18,7 @@ from tickwire._tick import Tick, TickSummary, join
 from tickwire.v1 import tick_service_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 
 @dataclass(slots=True)
@@ -42,8 +42,12 @@ class TickAssembler:
         self._streams: dict[int, tuple[str, pa.Schema]] = {}
         self._partial: _Partial | None = None
 
-    def feed(self, chunks: Iterable[pb.TickChunk]) -> list[Tick]:
+    def feed(self, chunks: Iterable[pb.TickChunk], rows: Iterable[pa.Buffer] | None = None) -> list[Tick]:
         """Takes the chunks of a message.
+
+        Args:
+            chunks: in order.
+            rows: what their batches' `batch` was, if that was taken out of them; see `Received`.
 
         Returns:
             The ticks that are whole now, ascending.
@@ -51,9 +55,10 @@ class TickAssembler:
         Raises:
             ProtocolError: chunks out of order, or rows whose schema never came.
         """
-        return [tick for chunk in chunks if (tick := self._take(chunk)) is not None]
+        taken = None if rows is None else iter(rows)
+        return [tick for chunk in chunks if (tick := self._take(chunk, taken)) is not None]
 
-    def _take(self, chunk: pb.TickChunk) -> Tick | None:
+    def _take(self, chunk: pb.TickChunk, rows: Iterator[pa.Buffer] | None) -> Tick | None:
         partial = self._partial or _Partial(tick=chunk.tick)
         if (chunk.tick, chunk.index) != (partial.tick, partial.next_index):
             raise ProtocolError(
@@ -62,8 +67,8 @@ class TickAssembler:
             )
         self._partial = partial
         for batch in chunk.batches:
-            archetype, rows = self._decode(batch)
-            partial.batches.setdefault(archetype, []).append(rows)
+            archetype, decoded = self._decode(batch, rows)
+            partial.batches.setdefault(archetype, []).append(decoded)
         partial.despawned.extend(chunk.despawned)
         partial.outcomes.extend(Outcome.from_message(outcome) for outcome in chunk.outcomes)
         partial.skipped = max(partial.skipped, chunk.skipped)
@@ -74,7 +79,9 @@ class TickAssembler:
         self._partial = None
         return self._complete(partial, TickSummary.from_message(chunk.summary))
 
-    def _decode(self, batch: pb.ArchetypeBatch) -> tuple[str, pa.RecordBatch]:
+    def _decode(
+        self, batch: pb.ArchetypeBatch, rows: Iterator[pa.Buffer] | None
+    ) -> tuple[str, pa.RecordBatch]:
         if batch.schema:
             schema = pa.ipc.read_schema(pa.py_buffer(batch.schema))
             self._streams[batch.stream] = (batch.archetype, schema)
@@ -82,7 +89,10 @@ class TickAssembler:
         if known is None:
             raise ProtocolError(f"rows of stream {batch.stream} came without a schema")
         archetype, schema = known
-        return archetype, pa.ipc.read_record_batch(pa.py_buffer(batch.batch), schema)
+        encoded = pa.py_buffer(batch.batch) if rows is None else next(rows, None)
+        if encoded is None:
+            raise ProtocolError(f"a batch of stream {batch.stream} came without its rows")
+        return archetype, pa.ipc.read_record_batch(encoded, schema)
 
     def _complete(self, partial: _Partial, summary: TickSummary) -> Tick:
         tables = {archetype: _table_of(batches) for archetype, batches in partial.batches.items()}

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from google.protobuf.message import Message
 
+from tickwire._received import Received
 from tickwire.v1 import (
     auth_service_pb2,
     command_service_pb2,
@@ -16,6 +17,9 @@ from tickwire.v1 import (
     tick_service_pb2,
     world_service_pb2,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 RequestT = TypeVar("RequestT", bound=Message)
 ResponseT = TypeVar("ResponseT", bound=Message)
@@ -28,6 +32,13 @@ class Method(Generic[RequestT, ResponseT]):
     path: str
     request: type[RequestT]
     response: type[ResponseT]
+    reader: Callable[[bytes], Any] | None = None
+    """What reads an answer, if not the class itself."""
+
+    @property
+    def parse(self) -> Callable[[bytes], Any]:
+        """Reads an answer's bytes."""
+        return self.reader or self.response.FromString
 
 
 SUBMIT = Method(
@@ -159,6 +170,7 @@ SUBSCRIBE = Method(
     "/tickwire.v1.TickService/Subscribe",
     tick_service_pb2.SubscribeRequest,
     tick_service_pb2.SubscribeResponse,
+    Received.parse,
 )
 QUERY = Method(
     "/tickwire.v1.QueryService/Query",

@@ -16,6 +16,7 @@ import grpc
 from tickwire._assembler import TickAssembler
 from tickwire._calls import COMPRESSIONS, CompressionName
 from tickwire._errors import ProtocolError, TickwireError, UnavailableError
+from tickwire._received import Received
 from tickwire._retry import Attempts, RetryPolicy, is_disconnect
 from tickwire._values import to_duration
 from tickwire.v1 import tick_service_pb2 as pb
@@ -180,14 +181,15 @@ class Subscription:
         self._connected_at = None
         return self._view.request(self._world, self.next_tick)
 
-    def receive(self, message: pb.SubscribeResponse) -> list[Tick]:
+    def receive(self, received: Received | pb.SubscribeResponse) -> list[Tick]:
         """Takes a message; answers the ticks that are whole now."""
+        message, rows = received if isinstance(received, Received) else (received, None)
         if message.HasField("started"):
             self._started(message.started)
         if message.HasField("heartbeat"):
             self.committed_tick = max(self.committed_tick, message.heartbeat.committed_tick)
             self._attempts.succeeded()
-        ticks = self._assembler.feed(message.chunks)
+        ticks = self._assembler.feed(message.chunks, rows)
         for tick in ticks:
             self._advance(tick)
         return ticks

@@ -41,7 +41,7 @@ class Transport:
         invoke: Callable[..., Any] = self._channel.unary_unary(
             method.path,
             request_serializer=method.request.SerializeToString,
-            response_deserializer=method.response.FromString,
+            response_deserializer=method.parse,
         )
         attempts = Attempts(self.config.retry)
         timeout_s = self.config.deadline_s(call.extra_s)
@@ -85,7 +85,7 @@ class Transport:
         invoke: Callable[..., Any] = self._channel.unary_stream(
             method.path,
             request_serializer=method.request.SerializeToString,
-            response_deserializer=method.response.FromString,
+            response_deserializer=method.parse,
         )
         return invoke(request, metadata=self.config.metadata)
 
