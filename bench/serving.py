@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -16,6 +17,7 @@ import grpc.aio
 
 from bench.worlds import movers
 from tickwire.v1 import (
+    command_pb2,
     command_service_pb2,
     command_service_pb2_grpc,
     simulation_service_pb2,
@@ -28,7 +30,7 @@ from tickwire_engine.world import ipc_stream
 from tickwire_server.cli.server_process import ServerProcess
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Iterator
 
     import pyarrow as pa
 
@@ -59,6 +61,20 @@ class Served:
         async for _ in self.simulation.Run(simulation_service_pb2.RunRequest(world=WORLD, ticks=ticks)):
             pass
 
+    async def archived(self) -> None:
+        """Compute ticks until what was before them is archived: the archiver has nothing to do then."""
+        command = command_pb2.Command()
+        command.update.entity_ids.append(1)
+        command.update.components.update({"Position": {"x": 0.0}})
+        request = command_service_pb2.SubmitRequest(
+            world=WORLD, commands=[command], wait=command_service_pb2.WAIT_LEVEL_ARCHIVED
+        )
+        waiting = asyncio.create_task(_answer(self.commands.Submit(request)))
+        while not waiting.done():
+            await self.step()
+            await asyncio.sleep(0.1)
+        await waiting
+
     def memory(self, what: str) -> int:
         """Return a line of the server's /proc status, as VmRSS, in bytes."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
@@ -68,6 +84,10 @@ class Served:
         """Return the CPU time that the server has taken, in seconds: it says more than the clock on a busy machine."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+async def _answer(call: Awaitable[object]) -> None:
+    await call
 
 
 @contextmanager

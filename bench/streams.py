@@ -15,10 +15,8 @@ from bench.bare import BEAT, HEAD, HZ
 from bench.in_process import moving
 from bench.report import Figure, Stopwatch, figure, quantile
 from bench.serving import OPTIONS, WORLD, Served, serving, yardstick
-from bench.submits import update
-from tickwire import Client
+from tickwire import AsyncClient, Client
 from tickwire.v1 import (
-    command_service_pb2,
     simulation_service_pb2,
     tick_service_pb2,
     tick_service_pb2_grpc,
@@ -26,7 +24,7 @@ from tickwire.v1 import (
 from tickwire_engine import RunConfig
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable
+    from collections.abc import AsyncIterator
 
 _ROUNDS = 5
 _SMALL_WINDOW = (*OPTIONS, ("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 65_535))
@@ -39,11 +37,14 @@ async def runs(*, quick: bool) -> AsyncIterator[Figure]:
     alone, followed, rates = [], [], []
     async with moving(10_000) as world, serving(10_000) as served:
         for _ in range(_ROUNDS):
+            # The archiver of the one that ran before would take its time from the next.
+            await served.archived()
             watch = Stopwatch()
             await world.run(RunConfig(num_steps=ticks))
             alone.append(watch.seconds / ticks * 1e3)
+            await world.archived(world.tick - 1)
             first = (await served.step()).last_tick + 1
-            reader = asyncio.create_task(_read(served.ticks, first, first + ticks - 1))
+            reader = asyncio.create_task(_followed(served.process.address, first, ticks))
             watch = Stopwatch()
             await served.run(ticks)
             size = await reader
@@ -83,14 +84,7 @@ async def catching_up(*, quick: bool) -> AsyncIterator[Figure]:
     rates = []
     async with serving(100) as served:
         await served.run(ticks)
-        awaited = command_service_pb2.SubmitRequest(
-            world=WORLD, commands=[update(1)], wait=command_service_pb2.WAIT_LEVEL_ARCHIVED
-        )
-        archived = asyncio.ensure_future(_answer(served.commands.Submit(awaited)))
-        while not archived.done():
-            await served.step()
-            await asyncio.sleep(0.1)
-        await archived
+        await served.archived()
         for _ in range(_ROUNDS):
             await asyncio.to_thread(served.process.terminate)
             await asyncio.to_thread(served.process.start)
@@ -158,8 +152,15 @@ async def idle(*, quick: bool) -> AsyncIterator[Figure]:
             yield figure("flat", f"tick @1,000 with {count} idle subscribers", samples[count], "ms", note)
 
 
-async def _answer(call: Awaitable[object]) -> None:
-    await call
+async def _followed(address: str, first: int, ticks: int) -> int:
+    """Take ticks as a user does, as Arrow tables; returns how many bytes they are."""
+    async with AsyncClient(address) as client:
+        world = await client.world(WORLD)
+        size = 0
+        async with world.ticks(from_tick=first, until_tick=first + ticks - 1) as stream:
+            async for tick in stream:
+                size += sum(table.nbytes for table in tick.tables.values())
+        return size
 
 
 async def _read(ticks: tick_service_pb2_grpc.TickServiceAsyncStub, first: int, last: int) -> int:
