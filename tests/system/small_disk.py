@@ -34,10 +34,9 @@ class SmallDisk:
 
     def fill(self, *, leave_bytes: int = 0) -> None:
         """Take all free space but so much; more than once, against those that free some meanwhile."""
-        with self._filler.open("ab") as file, contextlib.suppress(OSError):
+        with self._filler.open("ab", buffering=0) as file, contextlib.suppress(OSError):
             while (more := self.free_bytes - leave_bytes) > 0:
                 file.write(bytes(min(more, 1 << 20)))
-                file.flush()
 
     def give_back(self, nbytes: int) -> None:
         """Give back some of what `fill` took."""

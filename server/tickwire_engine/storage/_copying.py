@@ -24,7 +24,7 @@ from tickwire_engine.storage._writes import WorldKey
 from tickwire_engine.storage.archive import Dataset
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     import apsw
     import pyarrow as pa
@@ -60,13 +60,16 @@ class _Load:
         """What it takes off the archive's lag."""
         return (len(self.ticks) + len(self.commands)) * ROW_BYTES + self.frame_bytes
 
-    def tables(self) -> dict[tuple[str, int], pa.Table]:
-        """Make the tables to append, by (kind, stream); streams without rows have none."""
-        tables = {("stream", stream): with_ticks(batches) for stream, batches in sorted(self.frames.items())}
-        tables["ticks", 0] = ticks_table(self.ticks)
+    def tables(self) -> Iterator[tuple[str, int, pa.Table]]:
+        """Make the tables to append, (kind, stream, rows), one at a time; streams without rows have none.
+
+        A large world's rows take much memory: what was loaded of a stream is let go of once its table is made.
+        """
+        for stream in sorted(self.frames):
+            yield "stream", stream, with_ticks(self.frames.pop(stream))
+        yield "ticks", 0, ticks_table(self.ticks)
         if self.commands:
-            tables["commands", 0] = commands_table(self.commands)
-        return tables
+            yield "commands", 0, commands_table(self.commands)
 
 
 class Copier:
@@ -114,7 +117,7 @@ class Copier:
             return load.watermark
         first, last = load.watermark + 1, int(load.ticks[-1][0])
         changed: list[Dataset] = []
-        for (kind, stream), rows in load.tables().items():
+        for kind, stream, rows in load.tables():
             dataset = _open_dataset(load.datasets, key, kind, stream, first)
             failpoints.reach("archive.append.before")
             version = self._archive.append(dataset, rows)

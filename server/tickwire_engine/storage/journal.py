@@ -29,6 +29,7 @@ from tickwire_engine import failpoints
 from tickwire_engine.errors import ShuttingDownError, StorageError, StorageFailedError
 from tickwire_engine.storage._connections import PAGE_BYTES, open_reader, open_writer, read_transaction
 from tickwire_engine.storage._files import NO_ROOM
+from tickwire_engine.storage._headroom import Headroom
 from tickwire_engine.storage._requests import Request, Write, deliver, refuse
 from tickwire_engine.storage._room import no_room, was_full
 from tickwire_engine.storage._tables import create_tables
@@ -96,6 +97,8 @@ class SqliteJournal:
             create_tables(self._connection)
             # What a killed process had committed may be in the page cache only: sync it before serving it.
             self._checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            self._headroom = Headroom(path.with_name(path.name + "-wal"))
+            self._headroom.keep(0)
         except BaseException:
             self._connection.close()
             raise
@@ -165,6 +168,7 @@ class SqliteJournal:
             # Without room for it the log stays, and the next start reads it.
             with contextlib.suppress(apsw.FullError):
                 self._checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        self._headroom.close()
         self._connection.close()
 
     def _put(self, request: Request[_T]) -> None:
@@ -189,6 +193,7 @@ class SqliteJournal:
                     self._room.look(waiting=bool(self._held))
                 deliver(requests)
                 self._checkpoint_if_due()
+                self._keep_headroom()
 
     def _next_group(self) -> list[Request[object] | None]:
         """Wait for requests and take all there are; none: it is time to look for room."""
@@ -361,6 +366,13 @@ class SqliteJournal:
         except (*_FATAL, apsw.FullError, OSError) as error:
             # Where there was no room, nothing was synced and the log is whole: it is tried again later.
             if not was_full(error, self._connection.system_errno):
+                self.fail(error)
+
+    def _keep_headroom(self) -> None:
+        if self.failed is None and not self._room.low:
+            try:
+                self._headroom.keep(self._wal_pages)
+            except OSError as error:
                 self.fail(error)
 
     def _checkpoint(self, mode: int) -> None:

@@ -14,9 +14,13 @@ import pytest
 from tickwire_engine.errors import CorruptRecordError
 from tickwire_engine.storage._connections import open_writer
 from tickwire_engine.storage._wal import check_wal
+from tickwire_engine.storage._writes import RegisterComponent
+from tickwire_engine.storage.store import Store
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.engine.storage.conftest import Directory
 
 TRANSACTIONS = 12
 FRAME = 24 + 4096
@@ -138,3 +142,43 @@ def test_a_flipped_bit_in_the_journals_pages_is_noticed_whatever_it_hits(tmp_pat
         with pytest.raises((apsw.IOError, apsw.CorruptError)):
             connection.execute("SELECT sum(b), count(*) FROM t").fetchall()
         connection.close(True)
+
+
+def test_zeros_lie_behind_the_log_and_are_no_part_of_it(directory: Directory) -> None:
+    store = directory.open()
+    wal = directory.path / "journal.db-wal"
+    for number in range(600):
+        store._journal.call(RegisterComponent(f"C{number}", os.urandom(3000), b"{}", "APP"))
+        if number % 20 == 0:
+            assert wal.stat().st_size - _frames(wal) * FRAME >= 200 << 10
+    # It was checkpointed meanwhile: the log is written over, and gets no longer.
+    assert wal.stat().st_size < 12 << 20
+    left = directory.path.with_name("left")
+    shutil.copytree(directory.path, left, ignore=shutil.ignore_patterns("LOCK", "*-shm"))
+    check_wal(left / "journal.db-wal")
+    directory.close()
+    assert not wal.exists()
+    again = Store.open(left)
+    try:
+        assert len(again.components()) == 600
+    finally:
+        again.close()
+
+
+def test_a_log_of_nothing_but_zeros_is_empty(directory: Directory) -> None:
+    directory.open()
+    left = directory.path.with_name("left")
+    shutil.copytree(directory.path, left, ignore=shutil.ignore_patterns("LOCK", "*-shm"))
+    (left / "journal.db-wal").write_bytes(bytes(1 << 20))
+    again = Store.open(left)
+    try:
+        assert again.components() == []
+    finally:
+        again.close()
+
+
+def _frames(wal: Path) -> int:
+    """Return how many frames of the log's last round there are."""
+    data = wal.read_bytes()
+    salts = [data[at : at + 8] for at in range(32 + 8, len(data), FRAME)]
+    return next((count for count, salt in enumerate(salts) if salt != data[16:24]), len(salts))
