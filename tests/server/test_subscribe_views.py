@@ -196,6 +196,23 @@ async def test_the_ring_counts_what_was_encoded_and_drops_it_first(served: Serve
     assert hub.ring.held <= plain // 2
 
 
+async def test_views_of_the_newest_tick_do_not_push_the_others_out(served: Served) -> None:
+    await served.create()
+    hub = served.server.container.hub(served.mover().world)
+    await served.step(50)
+    plain = hub.ring.held
+    hub.ring.max_bytes = 3 * plain
+    for number in range(400):
+        # Each is a view of its own.
+        where = f"entity_id >= {-number}"
+        await collected(served.subscribe(from_tick=49, until_tick=49, where=where))
+        assert hub.ring.held <= 3 * plain
+    newest = hub.ring.at(49)
+    assert newest is not None
+    assert 2 < len(newest.messages) < 400
+    assert (len(hub.ring), hub.ring.first_tick) == (50, 0)
+
+
 async def test_archetypes_that_rest_count_once_in_the_ring(served: Served) -> None:
     await served.create(template="")
     table = stream({"mark__name": [f"{i:020}" for i in range(5000)]})

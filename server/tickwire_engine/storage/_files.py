@@ -16,6 +16,8 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Numbers of errors that free space lets pass: the disk, the quota or the largest file that may be are full."""
 
 _VECTOR = 512  # below every system's IOV_MAX
+_OPEN = 64
+"""Files that are open at once."""
 _SLICE = 512 << 10
 _WRITE_AND_WAIT = 7  # SYNC_FILE_RANGE_WAIT_BEFORE | _WRITE | _WAIT_AFTER
 
@@ -40,16 +42,17 @@ def sync_files(paths: Sequence[Path]) -> None:
     Raises:
         OSError: Some of it may be lost.
     """
-    with contextlib.ExitStack() as opened:
-        files = []
-        for path in paths:
-            files.append(os.open(path, os.O_RDONLY))
-            opened.callback(os.close, files[-1])
-        # What is on its way to the disk already costs the file system one commit for all of them, not one each.
-        for file in files:
-            write_out(file)
-        for file in files:
-            os.fsync(file)
+    for start in range(0, len(paths), _OPEN):
+        with contextlib.ExitStack() as opened:
+            files = []
+            for path in paths[start : start + _OPEN]:
+                files.append(os.open(path, os.O_RDONLY))
+                opened.callback(os.close, files[-1])
+            # Of what is on the disk already the file system has one commit to make for all of them, not one each.
+            for file in files:
+                write_out(file)
+            for file in files:
+                os.fsync(file)
 
 
 def write_out(file: int) -> None:

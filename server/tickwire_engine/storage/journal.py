@@ -262,12 +262,12 @@ class SqliteJournal:
             self._log.sync()
 
     def _prepare_with_room(self, request: Request[object]) -> bool:
-        try:
-            return request.write.prepare()
-        except OSError as error:
-            if error.errno not in NO_ROOM or not self._room.release():
-                raise
-        return request.write.prepare()
+        while True:
+            try:
+                return request.write.prepare()
+            except OSError as error:
+                if error.errno not in NO_ROOM or not self._room.release():
+                    raise
 
     def _transact_with_room(self, group: list[Request[object]]) -> None:
         """Commit; on a full disk without the ballast, and then without those that are not to be tried to the last."""
@@ -275,7 +275,10 @@ class SqliteJournal:
             for request in group:
                 if request.is_live and request.write.when_full not in kept:
                     self._set_aside(request, "the disk is full")
-            if self._transact(group) or (self._room.release() and self._transact(group)):
+            done = self._transact(group)
+            while not done and self._room.release():
+                done = self._transact(group)
+            if done:
                 return
         refuse([request for request in group if request.is_live], no_room("the disk is full"))
 

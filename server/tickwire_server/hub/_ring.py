@@ -1,7 +1,8 @@
 """The newest ticks of a world in memory, bounded in bytes, what was encoded from them included.
 
 A record that many ticks share counts once. Under pressure what was encoded for readers of old ticks goes first, since it
-can be made again; then the oldest ticks. On the event loop only.
+can be made again; then what was encoded of the newest tick, down to half of the bound; then the oldest ticks. On the event
+loop only.
 """
 
 from __future__ import annotations
@@ -109,6 +110,12 @@ class Ring:
                 self._made.append(made)
             else:
                 self._drop(*made)
+        # All is of the newest tick now. Views of a large one are not to push the others out: whoever needs them is read history.
+        newest_bytes = sum(nbytes for _, _, nbytes in self._made)
+        while self.held > self.max_bytes and newest_bytes > self.max_bytes // 2:
+            made = self._made.popleft()
+            newest_bytes -= made[2]
+            self._drop(*made)
         while self.held > self.max_bytes and len(self._ticks) > 2:
             gone = self._ticks.popleft()
             self.held -= _TICK_BYTES + _own_bytes(gone.full, self._ticks[0].full)
