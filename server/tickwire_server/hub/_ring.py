@@ -110,7 +110,7 @@ class Ring:
                 self._made.append(made)
             else:
                 self._drop(*made)
-        # All is of the newest tick now. Views of a large one are not to push the others out: whoever needs them is read history.
+        # All is of the newest tick now. Views of a large one are not to push the others out: history is slower to read.
         newest_bytes = sum(nbytes for _, _, nbytes in self._made)
         while self.held > self.max_bytes and newest_bytes > self.max_bytes // 2:
             made = self._made.popleft()
