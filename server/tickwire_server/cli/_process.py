@@ -18,6 +18,10 @@ FIXED = {
     "NUMEXPR_NUM_THREADS": "1",
     # Each thread that allocates would keep an arena of its own: a fifth of the memory of a world of a million entities.
     "MALLOC_ARENA_MAX": "2",
+    # What is larger is given back to the system at once, as the archiver's buffers of a large world are: by itself the
+    # allocator would learn from the first of them to keep blocks of up to 32 MiB. Messages of ticks stay below.
+    "MALLOC_MMAP_THRESHOLD_": "4194304",
+    "MALLOC_TRIM_THRESHOLD_": "33554432",
     # Nothing is told to anybody.
     "DAFT_ANALYTICS_ENABLED": "0",
     "DO_NOT_TRACK": "1",
