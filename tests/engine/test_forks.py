@@ -35,14 +35,17 @@ from tickwire_engine.rollouts import parse_rollout
 from tickwire_engine.storage._purging import leftovers
 from tickwire_engine.storage._upkeep import UpkeepLimits
 from tickwire_engine.storage.archiver import ArchiveOptions
+from tickwire_engine.storage.doctor import examine
 from tickwire_engine.storage.reader import StoreReader
 from tickwire_engine.storage.retention import Retention
 from tickwire_engine.storage.store import StoreOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from tests.engine.conftest import Opener
+    from tickwire_engine.storage.doctor import WorldHealth
 
 
 AT_ONCE = StoreOptions(
@@ -496,3 +499,27 @@ async def test_a_fork_goes_on_from_the_resources_of_its_tick(opener: Opener, in_
     await fork.step()
     assert (await count(fork), fork.resources.require(Dice).rolls) == (6, 6)
     assert parent.resources.require(Dice).rolls == 8
+
+
+async def test_what_a_fork_shares_of_a_destroyed_world_is_examined_with_the_fork(opener: Opener) -> None:
+    engine = await opener.open()
+    parent = await moving(engine)
+    await archived(engine, parent)
+    fork = await engine.fork_world("parent", ForkConfig(name="fork", at_tick=6))
+    await fork.run(RunConfig(num_steps=3))
+    alive = {world.name: world for world in await examined(opener)}
+    assert (alive["parent"].whole_ticks, alive["fork"].first_tick, alive["fork"].whole_ticks) == (10, 7, 3)
+    engine = await opener.open()
+    await engine.destroy_world("parent")
+    ended = {world.name: world for world in await examined(opener)}
+    assert (ended["fork"].first_tick, ended["fork"].whole_ticks, ended["fork"].damage) == (0, 10, ())
+    rows = max(opener.path.glob("archive/*/stream-*/data/*.lance"), key=lambda path: path.stat().st_size)
+    rows.write_bytes(bytes(byte ^ 0xFF for byte in rows.read_bytes()))
+    damaged = {world.name: world for world in await examined(opener)}
+    assert damaged["fork"].whole_ticks == 3
+    assert {damage.tick for damage in damaged["fork"].damage} == set(range(7))
+
+
+async def examined(opener: Opener) -> Sequence[WorldHealth]:
+    await opener.close()
+    return (await asyncio.to_thread(examine, opener.path)).worlds

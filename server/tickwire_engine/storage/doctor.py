@@ -25,7 +25,7 @@ from tickwire_engine.storage.reader import StoreReader
 from tickwire_engine.storage.store import JOURNAL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Container, Iterator, Mapping
     from pathlib import Path
 
     from tickwire_engine.storage.rows import WorldRow
@@ -144,7 +144,9 @@ def examine(path: Path) -> Diagnosis:
     leftovers: tuple[Leftover, ...] = ()
     with found.noting(JOURNAL), contextlib.closing(StoreReader(path)) as store:
         _check_pages(store)
-        worlds = tuple(_examine_world(store, row) for row in store.worlds())
+        rows = store.worlds()
+        destroyed = {row.key for row in rows if row.destroyed_at_us}
+        worlds = tuple(_examine_world(store, row, destroyed) for row in rows)
         with found.noting():
             _check_segments(store, path)
         if served_by is None:
@@ -188,7 +190,7 @@ def _check_segments(store: StoreReader, path: Path) -> None:
         )
 
 
-def _examine_world(store: StoreReader, row: WorldRow) -> WorldHealth:
+def _examine_world(store: StoreReader, row: WorldRow, destroyed: Container[int]) -> WorldHealth:
     history, key = store.history, row.key
     found = _Examination(store.path)
     first = last = archived = -1
@@ -197,8 +199,9 @@ def _examine_world(store: StoreReader, row: WorldRow) -> WorldHealth:
         last = history.last_tick(key)
         with store.reading() as connection:
             archived = watermark(connection, key)
-        own = row.fork_tick + 1 if row.parent_key else 0
-        first = max(own, history.earliest_tick(key))
+        # What a fork shares is read with the world that it is of, unless that was destroyed.
+        read_here = (s.first for s in history.lineages.of(key) if s.world == key or s.world in destroyed)
+        first = max(next(read_here), history.earliest_tick(key))
         # Whether a world that was destroyed still has its files is nobody's business.
         if not row.destroyed_at_us:
             whole = _read_ticks(store, row, first, last, found)
