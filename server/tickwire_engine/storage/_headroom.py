@@ -33,8 +33,14 @@ class Headroom:
 
         Args:
             frames: So many of the log's are in use.
+
+        Raises:
+            OSError: A sync or a write failed, not for want of room.
         """
         length = os.fstat(self._file).st_size
+        if length == 0:
+            # It was cut off, perhaps, and a power cut could bring back what it was, with zeros in the midst of it.
+            os.fsync(self._file)
         if length - frames * _FRAME_BYTES < _LEAST:
             try:
                 os.pwrite(self._file, bytes(_STEP), length)

@@ -13,6 +13,7 @@ import pytest
 
 from tickwire_engine.errors import CorruptRecordError
 from tickwire_engine.storage._connections import open_writer
+from tickwire_engine.storage._headroom import Headroom
 from tickwire_engine.storage._wal import check_wal
 from tickwire_engine.storage._writes import RegisterComponent
 from tickwire_engine.storage.store import Store
@@ -163,6 +164,24 @@ def test_zeros_lie_behind_the_log_and_are_no_part_of_it(directory: Directory) ->
         assert len(again.components()) == 600
     finally:
         again.close()
+
+
+def test_that_a_log_was_cut_off_is_synced_before_zeros_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    fsync, pwrite = os.fsync, os.pwrite
+    monkeypatch.setattr(os, "fsync", lambda file: (calls.append("sync"), fsync(file))[1])
+    monkeypatch.setattr(os, "pwrite", lambda *given: (calls.append("write"), pwrite(*given))[1])
+    wal = tmp_path / "a.db-wal"
+    wal.write_bytes(os.urandom(10_000))
+    headroom = Headroom(wal)
+    headroom.keep(2)
+    assert calls == ["write"], "behind what is there nothing of it can be lost"
+    os.truncate(wal, 0)
+    headroom.keep(0)
+    assert calls == ["write", "sync", "write"]
+    headroom.close()
 
 
 def test_a_log_of_nothing_but_zeros_is_empty(directory: Directory) -> None:
