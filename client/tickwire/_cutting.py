@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tickwire import _varint as varint
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -32,20 +34,20 @@ def cut(data: memoryview, path: Sequence[int], values: list[memoryview]) -> byte
     at, end = 0, len(data)
     while at < end:
         start = at
-        tag, at = _varint(data, at)
+        tag, at = varint.decode(data, at)
         kind = tag & 7
         if kind == _LENGTH:
-            size, at = _varint(data, at)
+            size, at = varint.decode(data, at)
             begin, at = at, at + size
             if tag >> 3 == path[0] and at <= end:
                 if len(path) == 1:
                     values.append(data[begin:at])
                     continue
                 inner = cut(data[begin:at], path[1:], values)
-                kept += [_encoded(tag), _encoded(len(inner)), inner]
+                kept += [varint.encode(tag), varint.encode(len(inner)), inner]
                 continue
         elif kind == _VARINT:
-            _, at = _varint(data, at)
+            _, at = varint.decode(data, at)
         elif kind in (_EIGHT_BYTES, _FOUR_BYTES):
             at += 8 if kind == _EIGHT_BYTES else 4
         else:
@@ -64,27 +66,5 @@ def first_size(data: memoryview) -> int:
     """
     if not data:
         return 0
-    tag, at = _varint(data, 0)
-    return _varint(data, at)[0] if tag & 7 == _LENGTH else 0
-
-
-def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        if at >= len(data) or shift > 63:
-            raise ValueError("no message: a number is cut short")
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
-
-
-def _encoded(value: int) -> bytes:
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+    tag, at = varint.decode(data, 0)
+    return varint.decode(data, at)[0] if tag & 7 == _LENGTH else 0

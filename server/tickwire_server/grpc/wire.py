@@ -11,6 +11,7 @@ from uuid import UUID
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from tickwire import _varint as varint
 from tickwire.v1 import tick_service_pb2 as pb
 from tickwire_server.grpc.outcomes import outcome_proto
 from tickwire_server.hub.view import ENVELOPE_BYTES
@@ -69,7 +70,7 @@ def timestamp(micros: int) -> Timestamp:
 
 def _message(chunk: list[bytes]) -> bytes:
     # The one place where rows are copied: all before it passes the log's own bytes along.
-    return b"".join((_varint(1 << 3 | 2), _varint(sum(map(len, chunk))), *chunk))
+    return b"".join((varint.encode(1 << 3 | 2), varint.encode(sum(map(len, chunk))), *chunk))
 
 
 def _chunk(message: TickMessage, index: int, pieces: list[_Piece], *, last: bool) -> list[bytes]:
@@ -94,13 +95,13 @@ def _pieces(message: TickMessage) -> Iterator[_Piece]:
             batch = (
                 _number(1, stream.number),
                 _field(2, stream.schema) if with_schema else b"",
-                _varint(3 << 3 | 2),
-                _varint(len(encoded)),
+                varint.encode(3 << 3 | 2),
+                varint.encode(len(encoded)),
                 encoded,
                 _number(4, rows),
                 _field(5, stream.archetype.encode()) if with_schema else b"",
             )
-            yield (_varint(4 << 3 | 2), _varint(sum(map(len, batch))), *batch)
+            yield (varint.encode(4 << 3 | 2), varint.encode(sum(map(len, batch))), *batch)
     # Empty in FULL: there the inactive rows tell.
     for start in range(0, len(message.despawned), _IDS_AT_ONCE):
         ids = message.despawned[start : start + _IDS_AT_ONCE]
@@ -123,22 +124,11 @@ def _grouped(pieces: Iterator[_Piece], max_bytes: int) -> list[list[_Piece]]:
 
 
 def _field(number: int, value: bytes) -> bytes:
-    return _varint(number << 3 | 2) + _varint(len(value)) + value
+    return varint.encode(number << 3 | 2) + varint.encode(len(value)) + value
 
 
 def _number(number: int, value: int) -> bytes:
-    return _varint(number << 3) + _varint(value) if value else b""
-
-
-def _varint(value: int) -> bytes:
-    if value < 0x80:
-        return bytes((value,))
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+    return varint.encode(number << 3) + varint.encode(value) if value else b""
 
 
 def _uuid(raw: bytes) -> str:
