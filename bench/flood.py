@@ -13,8 +13,7 @@ import sys
 
 import grpc.aio
 
-from bench.serving import OPTIONS, WORLD
-from bench.submits import update
+from bench.serving import OPTIONS, WORLD, update
 from tickwire.v1 import command_service_pb2
 
 

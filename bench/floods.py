@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import grpc.aio
 
 from bench.report import Figure, Stopwatch, figure
-from bench.serving import OPTIONS, ROOT, WORLD, yardstick
-from bench.submits import BATCH, IN_FLIGHT, update
+from bench.serving import OPTIONS, ROOT, WORLD, update, yardstick
+from bench.submits import BATCH, IN_FLIGHT
 from bench.worlds import movers
 from tickwire.v1 import (
     auth_service_pb2,

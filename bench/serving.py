@@ -30,7 +30,7 @@ from tickwire_engine.world import ipc_stream
 from tickwire_server.cli.server_process import ServerProcess
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Iterator
+    from collections.abc import AsyncIterator, Iterator
 
     import pyarrow as pa
 
@@ -63,17 +63,14 @@ class Served:
 
     async def archived(self) -> None:
         """Compute ticks until what was before them is archived: the archiver has nothing to do then."""
-        command = command_pb2.Command()
-        command.update.entity_ids.append(1)
-        command.update.components.update({"Position": {"x": 0.0}})
         request = command_service_pb2.SubmitRequest(
-            world=WORLD, commands=[command], wait=command_service_pb2.WAIT_LEVEL_ARCHIVED
+            world=WORLD, commands=[update(1)], wait=command_service_pb2.WAIT_LEVEL_ARCHIVED
         )
-        waiting = asyncio.create_task(_answer(self.commands.Submit(request)))
-        while not waiting.done():
+        call: Any = self.commands.Submit(request)
+        while not call.done():
             await self.step()
             await asyncio.sleep(0.1)
-        await waiting
+        await call
 
     def memory(self, what: str) -> int:
         """Return a line of the server's /proc status, as VmRSS, in bytes."""
@@ -86,8 +83,12 @@ class Served:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-async def _answer(call: Awaitable[object]) -> None:
-    await call
+def update(entity_id: int, y: float = 2.0, **given: str) -> command_pb2.Command:
+    """Return a command that moves an entity."""
+    command = command_pb2.Command(**given)  # type: ignore[arg-type]
+    command.update.entity_ids.append(entity_id)
+    command.update.components.update({"Position": {"x": entity_id + 0.5, "y": y}})
+    return command
 
 
 @contextmanager

@@ -10,8 +10,8 @@ import grpc.aio
 
 from bench.bare import ECHO
 from bench.report import Figure, Stopwatch, figure
-from bench.serving import WORLD, serving, yardstick
-from tickwire.v1 import command_pb2, command_service_pb2
+from bench.serving import WORLD, serving, update, yardstick
+from tickwire.v1 import command_service_pb2
 from tickwire_engine.ids import uuid7
 
 if TYPE_CHECKING:
@@ -75,14 +75,6 @@ def batch(number: int = 0) -> command_service_pb2.SubmitStreamRequest:
     """Return a request of updates, each of another entity, with ids."""
     commands = [update(entity, float(number), id=str(uuid7())) for entity in range(1, BATCH + 1)]
     return command_service_pb2.SubmitStreamRequest(world=WORLD, commands=commands)
-
-
-def update(entity_id: int, y: float = 2.0, **given: str) -> command_pb2.Command:
-    """Return a command that moves an entity."""
-    command = command_pb2.Command(**given)  # type: ignore[arg-type]
-    command.update.entity_ids.append(entity_id)
-    command.update.components.update({"Position": {"x": entity_id + 0.5, "y": y}})
-    return command
 
 
 async def _rate(call: Callable[[], Awaitable[object]], count: int) -> float:
