@@ -110,6 +110,9 @@ class LanceArchive:
 
         Returns:
             The new version; durable only after `sync`.
+
+        Raises:
+            CorruptRecordError: The dataset cannot be opened.
         """
         self._background.move()
         if dataset.version == 0:
@@ -302,11 +305,8 @@ class LanceArchive:
 
     def _writer(self, dataset: Dataset) -> Any:
         folder, name = self._split(dataset.path)
-        try:
+        with _readable(dataset):
             table = _connect(folder).open_table(name)
-        except ValueError as error:
-            # LanceDB's word for a table whose folder is gone.
-            raise _unreadable(dataset) from error
         if dataset.path in self._suspect or table.version != dataset.version:
             # An append of this process failed half-way: go on from what is journaled.
             _log.warning("archive dataset restored", dataset=dataset.path, version=dataset.version)

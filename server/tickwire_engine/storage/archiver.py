@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from tickwire_engine.errors import ShuttingDownError, TickwireError, WorldDestroyedError
+from tickwire_engine.errors import ShuttingDownError, StorageFailedError, TickwireError, WorldDestroyedError
 from tickwire_engine.storage._files import NO_ROOM
 from tickwire_engine.storage._lag import ROW_BYTES
 from tickwire_engine.storage._upkeep import UpkeepLimits
@@ -391,9 +391,7 @@ class Archiver:
         return tick
 
     def _put_off(self, world: int, taken: Backlog, error: BaseException) -> None:
-        self.error = error
-        if not isinstance(error, TickwireError):
-            _log.exception("archiving failed", world=world)
+        self._tell_failure("archiving failed", error, world=world)
         with self._changed:
             now = time.monotonic()
             self._add(world, taken.rows, taken.nbytes, now)
@@ -419,6 +417,12 @@ class Archiver:
     def _note_failure(self, what: str, error: BaseException, **where: int) -> None:
         if isinstance(error, OSError) and error.errno not in _PASSING:
             error = self._journal.fail(error)
+        self._tell_failure(what, error, **where)
+
+    def _tell_failure(self, what: str, error: BaseException, **where: int) -> None:
+        """Log what will be tried again; that storage failed for good is told by whom it stops."""
         self.error = error
         if not isinstance(error, TickwireError):
             _log.exception(what, **where)
+        elif not isinstance(error, StorageFailedError):
+            _log.error(what, reason=error.reason, error=error.message, **where)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import lancedb
 import pytest
 from hypothesis import HealthCheck, given, settings
+from structlog.testing import capture_logs
 
 from tests.engine.storage.conftest import QUIET, Directory
 from tests.engine.storage.samples import SampleWorld, assert_history_is_whole, new_world, run
@@ -348,6 +349,28 @@ async def test_a_changed_row_in_the_archive_is_noticed(directory: Directory) -> 
     with pytest.raises(CorruptRecordError) as refused:
         store.history.frames_at(world.key, 1)
     assert refused.value.metadata.items() >= {("stream", "1"), ("tick", "1")}
+
+
+async def test_an_append_to_a_dataset_that_cannot_be_opened_names_it_and_is_told(
+    directory: Directory,
+) -> None:
+    store = directory.open()
+    world = await new_world(store)
+    await run(store, world, 3, commands=2)
+    await store.archiver.archive_now(world.key)
+    dataset = _known(store, "commands")[0]
+    for manifest in (directory.path / "archive" / f"{dataset.path}.lance" / "_versions").glob("*.manifest"):
+        manifest.write_bytes(b"")
+    await run(store, world, 3, commands=2)
+    with capture_logs() as logs, pytest.raises(CorruptRecordError) as refused:
+        await store.archiver.archive_now(world.key)
+    assert refused.value.metadata["dataset"] == dataset.path
+    told = [entry for entry in logs if entry["event"] == "archiving failed"]
+    assert told
+    assert dataset.path in told[0]["error"]
+    assert store.history.frames_at(world.key, 5) == {
+        stream: frame for stream, (_, frame) in world.state_at(5).items()
+    }
 
 
 async def test_a_missing_dataset_is_noticed_and_named(directory: Directory) -> None:
