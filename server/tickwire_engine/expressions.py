@@ -1,7 +1,7 @@
 """Daft expressions without Daft's planner: which ones are row-wise, and what they make of a batch.
 
 An expression is row-wise when each value depends on its own row only, and on nothing outside it: then it may be
-evaluated on a `MicroPartition` alone, which takes microseconds where a plan takes milliseconds.
+evaluated on a `RecordBatch` or `MicroPartition` alone, which takes microseconds where a plan takes milliseconds.
 
 Both give the same, but for one thing that a processor with an offset of 0 should not pay a plan for: the planner takes x + 0
 and x - 0 for x, and so keeps a -0.0 that IEEE 754, and this, make 0.0.
@@ -14,14 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from daft import DataType
-from daft.daft import PyMicroPartition
-from daft.expressions import Expression, ExpressionsProjection
+from daft.daft import PyMicroPartition, PyRecordBatch
+from daft.expressions import Expression
 from daft.expressions.visitor import ExpressionVisitor
 from daft.logical.schema import Schema
-from daft.recordbatch import MicroPartition
+from daft.recordbatch import MicroPartition, RecordBatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
+
+LOCKED_ROWS = 4_096
+"""Up to here evaluating takes less time than giving up the interpreter's lock and taking it again does."""
 
 ROW_WISE_FUNCTIONS = frozenset(
     (
@@ -104,15 +107,23 @@ class _RowWise(ExpressionVisitor[None]):
 class _AsPlanned(_RowWise):
     """Raises at row-wise expressions too where the planner would make something else of them."""
 
-    def __init__(self, is_exact: Callable[[str], bool]) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._is_exact = is_exact
+        self.exact: set[str] = set()
+        """Columns that must hold no floating point numbers, or else the planner has the last word."""
+        self.nodes = 0
+
+    def visit(self, expr: Expression) -> None:
+        self.nodes += 1
+        super().visit(expr)
 
     def visit_is_in(self, expr: Expression, items: list[Expression]) -> None:
         # Plan and kernel are not of one mind about NaN, and about whether -0.0 is 0.
-        exact = expr.is_column() and self._is_exact(expr.column_name() or "")
-        if not exact and any(item.is_literal() and _is_nan_or_zero(item.as_py()) for item in items):
-            raise _NotRowWiseError("is_in")
+        if any(item.is_literal() and _is_nan_or_zero(item.as_py()) for item in items):
+            name = expr.column_name() if expr.is_column() else None
+            if not name:
+                raise _NotRowWiseError("is_in")
+            self.exact.add(name)
         super().visit_is_in(expr, items)
 
     def visit_function(self, name: str, args: list[Expression]) -> None:
@@ -136,13 +147,50 @@ def columns_of(
     """
     if not isinstance(expression, Expression):
         return None
-    visitor = _AsPlanned(is_exact)
+    key = _Key(expression)
+    found = _looked_through.get(key)
+    if found is None:
+        found, nodes = _look_through(expression)
+        if nodes <= _KEPT_NODES:
+            if len(_looked_through) >= _KEPT:
+                _looked_through.clear()
+            _looked_through[key] = found
+    reads, exact = found
+    return reads if reads is None or all(map(is_exact, exact)) else None
+
+
+class _Key:
+    """An expression as a key: `==` of expressions makes another one."""
+
+    __slots__ = ("_expr",)
+
+    def __init__(self, expression: Expression) -> None:
+        self._expr = expression._expr
+
+    def __hash__(self) -> int:
+        return hash(self._expr)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Key) and self._expr._eq(other._expr)
+
+
+_Found = tuple[frozenset[str] | None, frozenset[str]]
+"""(The columns that an expression reads, or None; those of them that must be exact)."""
+
+_looked_through: dict[_Key, _Found] = {}
+"""A processor makes the same expressions in every tick; large ones, which may hold other constants each time, are not kept."""
+_KEPT = 1_024
+_KEPT_NODES = 256
+
+
+def _look_through(expression: Expression) -> tuple[_Found, int]:
+    visitor = _AsPlanned()
     try:
         visitor.visit(expression)
     except (_NotRowWiseError, ValueError, AttributeError, RecursionError):
         # ValueError is Daft's own "visitor does not support ..." for aggregates, windows and UDFs.
-        return None
-    return frozenset(visitor.columns)
+        return (None, frozenset()), visitor.nodes
+    return (frozenset(visitor.columns), frozenset(visitor.exact)), visitor.nodes
 
 
 def _is_nan_or_zero(value: Any) -> bool:
@@ -162,24 +210,30 @@ def evaluate(batch: pa.RecordBatch, expressions: Mapping[str, Expression]) -> pa
     Raises:
         EvaluationError: Daft refuses them.
     """
-    projections = [expression.alias(name) for name, expression in expressions.items()]
-    return single_batch(project(partition(batch), projections).to_arrow())
+    columns = computed(batch, [[expression.alias(name) for name, expression in expressions.items()]])
+    return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
 
 
-def project(part: MicroPartition, projections: list[Expression]) -> MicroPartition:
-    """Return the partition that `projections` make of one.
+def computed(batch: pa.RecordBatch, stages: Sequence[Sequence[Expression]]) -> dict[str, pa.Array[Any]]:
+    """Return the columns that the last of `stages` makes; each is projected from what the one before it made.
 
     Raises:
         EvaluationError: Daft refuses them.
     """
+    # Only a partition is evaluated with the interpreter's lock given up.
+    kind = PyRecordBatch if batch.num_rows <= LOCKED_ROWS else PyMicroPartition
+    part = kind.from_arrow_record_batches([batch], _schema_of(batch)._schema)
     try:
-        return part.eval_expression_list(ExpressionsProjection(projections))
+        for projections in stages:
+            part = part.eval_expression_list([projection._expr for projection in projections])
     except Exception as error:
         raise EvaluationError(_first_line(error)) from error
     except BaseException as error:
         if not is_panic(error):
             raise
         raise EvaluationError(_first_line(error)) from None
+    rows = part.to_record_batch() if isinstance(part, PyMicroPartition) else part
+    return {column.name(): column.to_arrow() for column in RecordBatch._from_pyrecordbatch(rows).columns()}
 
 
 def is_panic(error: BaseException) -> bool:
@@ -192,10 +246,13 @@ def is_panic(error: BaseException) -> bool:
 
 def partition(batch: pa.RecordBatch) -> MicroPartition:
     """Return a batch as Daft evaluates it, without a copy."""
-    schema = daft_schema(tuple(batch.schema.names), tuple(batch.schema.types))
     return MicroPartition._from_pymicropartition(
-        PyMicroPartition.from_arrow_record_batches([batch], schema._schema)
+        PyMicroPartition.from_arrow_record_batches([batch], _schema_of(batch)._schema)
     )
+
+
+def _schema_of(batch: pa.RecordBatch) -> Schema:
+    return daft_schema(tuple(batch.schema.names), tuple(batch.schema.types))
 
 
 @lru_cache(maxsize=1024)

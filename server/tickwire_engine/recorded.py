@@ -11,23 +11,22 @@ that this list does not know takes the plan.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import daft
 import pyarrow as pa
 from daft.dataframe.preview import Preview
 from daft.expressions import Expression, col
 
-from tickwire_engine.expressions import columns_of, partition, project, single_batch
+from tickwire_engine.expressions import columns_of, computed, partition
 
 if TYPE_CHECKING:
     from daft.logical.builder import LogicalPlanBuilder
     from daft.logical.schema import Schema
 
 
-@dataclass(frozen=True, slots=True)
-class _Output:
+class _Output(NamedTuple):
     """One column of a recorded projection.
 
     Attributes:
@@ -47,6 +46,7 @@ class _Output:
         return col(source) if source == self.name else col(source).alias(self.name)
 
 
+@lru_cache(maxsize=4096)
 def _keep(name: str, source: str | None = None) -> _Output:
     return _Output(name, frozenset((source or name,)))
 
@@ -145,12 +145,11 @@ class RecordedDataFrame(daft.DataFrame):
         names = self._source.schema.names
         # An expression without columns still has as many rows as the source.
         inputs = [index for index, name in enumerate(names) if name in needed[0]] or [0]
-        part = partition(self._source.select(inputs))
-        for stage, outputs in zip(self._stages, needed[1:], strict=True):
-            projections = [output.projection for output in stage if output.name in outputs]
-            part = project(part, projections or [col(names[inputs[0]])])
-        result = single_batch(part.to_arrow())
-        return dict(zip(result.schema.names, result.columns, strict=True))
+        stages = [
+            [output.projection for output in stage if output.name in outputs] or [col(names[inputs[0]])]
+            for stage, outputs in zip(self._stages, needed[1:], strict=True)
+        ]
+        return computed(self._source.select(inputs), stages)
 
     def recorded_steps(self) -> list[str]:
         """Return the recorded projections as text, for people."""

@@ -10,6 +10,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 
 from tickwire_engine.archetype import ARCHETYPE_KEY, ENTITY_ID
@@ -25,14 +26,14 @@ from tickwire_engine.tick.watching import check_result, explain_result
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import numpy as np
-
     from tickwire_engine.configuration import ProcessorEntry
 
 INLINE_ROWS = 8_192
 """Up to here the work takes less time than handing it to a thread does."""
 INLINE_RECORDED_ROWS = 32_768
 """The same for recorded expressions, which take a few nanoseconds a row."""
+
+_NOBODY = np.empty(0, dtype=np.int64)
 
 
 @dataclass(slots=True)
@@ -162,10 +163,10 @@ def fit_changes(
     """
     if not changes:
         return batch
-    arrays = [
-        _conform_column(changes[field.name], field) if field.name in changes else old
-        for field, old in zip(schema, batch.columns, strict=True)
-    ]
+    arrays = batch.columns
+    for position, name in enumerate(schema.names):
+        if name in changes:
+            arrays[position] = _conform_column(changes[name], schema.field(position))
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
@@ -218,6 +219,8 @@ def _conform_column(array: pa.Array[Any], field: pa.Field[Any]) -> pa.Array[Any]
 
 def inactive_rows(batch: pa.RecordBatch) -> np.ndarray:
     """Return the entity ids of rows with ``is_active=false``."""
+    if col.all_active(batch):
+        return _NOBODY
     ids: np.ndarray = batch.column(ENTITY_ID).to_numpy()
     gone: np.ndarray = ids[~col.active_mask(batch)]
     return gone
