@@ -9,6 +9,7 @@ worlds; every function is pure, and safe to call from any thread.
 
 from __future__ import annotations
 
+import operator
 import struct
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -51,13 +52,13 @@ def encode(batch: pa.RecordBatch, *, stream: int, max_message_bytes: int = MAX_M
     Raises:
         SchemaMismatchError: A column has a type that does not go on the wire.
     """
-    batch = canonical(batch)
+    batch, content_hash = _canonical_and_hash(batch)
     messages: list[bytes] = []
     rows: list[int] = []
     for piece in _split(batch, max_message_bytes):
         messages.append(piece.serialize().to_pybytes())
         rows.append(piece.num_rows)
-    return Frame(stream, batch.num_rows, tuple(messages), tuple(rows), _hash_canonical(batch))
+    return Frame(stream, batch.num_rows, tuple(messages), tuple(rows), content_hash)
 
 
 def decode(schema: pa.Schema | bytes, messages: Sequence[bytes]) -> pa.RecordBatch:
@@ -89,33 +90,38 @@ def canonical(batch: pa.RecordBatch) -> pa.RecordBatch:
     Raises:
         SchemaMismatchError: A column has a type that does not go on the wire.
     """
-    schema = batch.schema
-    _schema_prefix(schema)
-    columns = batch.columns
-    canonical_columns = [canonical_array(column) for column in columns]
-    if all(new is old for new, old in zip(canonical_columns, columns, strict=True)):
-        return batch
-    return pa.RecordBatch.from_arrays(canonical_columns, schema=schema)
+    _schema_prefix(batch.schema)
+    return _canonical(batch)[0]
 
 
 def hash_batch(batch: pa.RecordBatch) -> bytes:
     """Hash names, types, nullability and canonical content: 16 bytes, by `HASH_ALGORITHM`."""
-    return _hash_canonical(canonical(batch))
+    return _canonical_and_hash(batch)[1]
 
 
-def _hash_canonical(batch: pa.RecordBatch) -> bytes:
+def _canonical(batch: pa.RecordBatch) -> tuple[pa.RecordBatch, list[pa.Array[Any]]]:
+    columns = batch.columns
+    canonical_columns = [canonical_array(column) for column in columns]
+    if all(map(operator.is_, canonical_columns, columns)):
+        return batch, columns
+    return pa.RecordBatch.from_arrays(canonical_columns, schema=batch.schema), canonical_columns
+
+
+def _canonical_and_hash(batch: pa.RecordBatch) -> tuple[pa.RecordBatch, bytes]:
+    prefix = _schema_prefix(batch.schema)
+    batch, columns = _canonical(batch)
     buffers: list[pa.Buffer | None] = []
     if batch.num_rows:
-        for column in batch.columns:
+        for column in columns:
             # Without rows, what buffers an array has is the library's whim; nested columns may be empty too.
             buffers.extend(column.buffers() if column.type.num_fields == 0 else _nested_buffers(column))
     sizes = [_ABSENT if buffer is None else buffer.size for buffer in buffers]
-    digest = xxhash.xxh3_128(_schema_prefix(batch.schema))
+    digest = xxhash.xxh3_128(prefix)
     digest.update(struct.pack(f"<{len(sizes) + 1}Q", batch.num_rows, *sizes))
     for buffer in buffers:
         if buffer is not None:
             digest.update(buffer)
-    return digest.digest()
+    return batch, digest.digest()
 
 
 def _nested_buffers(array: pa.Array[Any]) -> Iterator[pa.Buffer | None]:

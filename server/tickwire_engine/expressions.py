@@ -178,7 +178,7 @@ _Found = tuple[frozenset[str] | None, frozenset[str]]
 """(The columns that an expression reads, or None; those of them that must be exact)."""
 
 _looked_through: dict[_Key, _Found] = {}
-"""A processor makes the same expressions in every tick; large ones, which may hold other constants each time, are not kept."""
+"""A processor makes the same expressions in every tick; large ones, which may hold other constants then, are not kept."""
 _KEPT = 1_024
 _KEPT_NODES = 256
 

@@ -40,7 +40,7 @@ class Accept:
     id_floors_ms: Mapping[int, int] = field(default_factory=dict)
     """By world; moved on this thread, and before anything is forgotten."""
 
-    def prepare(self) -> bool:
+    def prepare(self, *, alone: bool) -> bool:
         """Write large bodies to the tick log."""
         self.locations = log_commands(self.log, self.world, self.commands)
         return bool(self.locations)

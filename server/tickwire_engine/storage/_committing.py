@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from tickwire_engine.storage.journal import Write
     from tickwire_engine.storage.rows import Frame, TickCommit
 
+SHARED_INLINE_BYTES = 8 << 10
+"""What takes the place of `INLINE_BYTES` where several are written at once and share a sync of the log: a row's pages cost
+more to write, and are written twice."""
+
 _INSERT_RECORD = "INSERT INTO records VALUES (?,?,?,?,?,?,?,?,?,?)"
 _INSERT_TICK = "INSERT INTO ticks VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 
@@ -41,15 +45,16 @@ class CommitTick:
     frames: dict[int, Location] = field(default_factory=dict)
     commands: dict[int, Location] = field(default_factory=dict)
 
-    def prepare(self) -> bool:
+    def prepare(self, *, alone: bool) -> bool:
         """Write large frames and large issued commands to the tick log."""
         tick = self.commit.summary.tick
+        inline = INLINE_BYTES if alone else SHARED_INLINE_BYTES
         for frame in self.commit.frames:
-            if frame.nbytes > INLINE_BYTES:
+            if frame.nbytes > inline:
                 location = self.log.append(RecordKind.FRAME, self.world.id, tick, frame.messages)
                 self.frames[frame.stream] = location
         self.commands = log_commands(self.log, self.world, self.commit.issued)
-        logged = [write.prepare() for write in self.along]
+        logged = [write.prepare(alone=alone) for write in self.along]
         return bool(self.frames or self.commands) or any(logged)
 
     def apply(self, connection: apsw.Connection) -> int:

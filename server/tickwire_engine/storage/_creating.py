@@ -35,7 +35,7 @@ class CreateWorld:
     key: int = 0
     locations: dict[int, Location] = field(default_factory=dict)
 
-    def prepare(self) -> bool:
+    def prepare(self, *, alone: bool) -> bool:
         """Write large bodies to the tick log."""
         self.locations = log_commands(self.log, WorldKey(0, self.row.id), self.commands)
         return bool(self.locations)

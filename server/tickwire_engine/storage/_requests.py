@@ -26,8 +26,11 @@ class Write(Protocol[_T_co]):
         """What becomes of it while the disk is full."""
         ...
 
-    def prepare(self) -> bool:
+    def prepare(self, *, alone: bool) -> bool:
         """Write what must lie in the tick log before the transaction begins; called anew where that found no room.
+
+        Args:
+            alone: No other request shares the transaction, and a sync of the log.
 
         Returns:
             Whether anything was written, and the log must be synced.

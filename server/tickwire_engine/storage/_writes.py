@@ -49,7 +49,7 @@ class Plain:
 
     when_full: ClassVar[WhenFull] = WhenFull.TRIED
 
-    def prepare(self) -> bool:
+    def prepare(self, *, alone: bool) -> bool:
         """Write nothing to the tick log."""
         return False
 

@@ -251,7 +251,7 @@ class SqliteJournal:
                 self._set_aside(request, "others wait for it")
                 continue
             try:
-                written |= self._prepare_with_room(request)
+                written |= self._prepare_with_room(request, alone=len(group) == 1)
             except OSError as error:
                 if error.errno not in NO_ROOM:
                     raise
@@ -261,10 +261,10 @@ class SqliteJournal:
         if written:
             self._log.sync()
 
-    def _prepare_with_room(self, request: Request[object]) -> bool:
+    def _prepare_with_room(self, request: Request[object], *, alone: bool) -> bool:
         while True:
             try:
-                return request.write.prepare()
+                return request.write.prepare(alone=alone)
             except OSError as error:
                 if error.errno not in NO_ROOM or not self._room.release():
                     raise

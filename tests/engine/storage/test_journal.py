@@ -15,10 +15,13 @@ from tests.engine.storage.samples import assert_history_is_whole, new_world, run
 from tests.system.small_disk import small_disk
 from tickwire_engine.errors import CorruptRecordError, StorageError, StorageFullError
 from tickwire_engine.storage._leases import Leases
+from tickwire_engine.storage._writes import Plain
 from tickwire_engine.storage.tick_log import SPARES, Location, RecordKind, SegmentedTickLog
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import apsw
 
     from tests.engine.storage.conftest import Directory
     from tickwire_engine.storage.store import Store
@@ -314,3 +317,30 @@ def test_nothing_is_deleted_under_a_reader_that_may_know_of_it() -> None:
         leases.collect()
         assert deleted == ["old"]
     assert not leases.waiting
+
+
+async def test_records_that_share_a_sync_lie_in_the_log_and_one_alone_in_its_commit(
+    directory: Directory,
+) -> None:
+    store = directory.open()
+    world = await new_world(store, rows=500)
+    await run(store, world, 4)
+    entered, leave = threading.Event(), threading.Event()
+
+    class Stalled(Plain):
+        def apply(self, _connection: apsw.Connection) -> None:
+            entered.set()
+            assert leave.wait(60)
+
+    stalled = store._journal.submit(Stalled())
+    await asyncio.to_thread(entered.wait, 60)
+    commits = [store.commit_tick(world.next_commit()) for _ in range(4)]
+    leave.set()
+    await asyncio.gather(stalled, *commits)
+    with store._journal.read() as connection:
+        rows = connection.execute(
+            "SELECT tick, segment IS NOT NULL FROM records WHERE stream = 1 ORDER BY tick"
+        ).fetchall()
+    assert rows == [(tick, int(tick >= 4)) for tick in range(8)]
+    assert_history_is_whole(store, world)
+    assert_history_is_whole(directory.open(), world)
