@@ -22,6 +22,8 @@ HERE = Path(__file__).parent
 SIZES = {1: 60, 1_000: 60, 10_000: 40, 100_000: 12}
 ROUNDS = 3
 BATCHES, BATCH = 20, 1_000
+HTTP_BATCHES = 4
+"""For archetype-ecs, which takes longer for each: more of them would say less for it."""
 
 
 def main() -> None:
@@ -32,11 +34,16 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
     given = parser.parse_args()
     figures: list[Figure] = []
+    commands: dict[str, list[str]] = {}
     if _found(given.archetype, "archetype-ecs: it needs python3.12"):
         for size, steps in SIZES.items():
             figures += _ticks(given.archetype, size, steps)
+        http = [given.archetype, str(HERE / "archetype_http.py"), str(HTTP_BATCHES), str(BATCH)]
+        commands["archetype-ecs over HTTP"] = http
     if _found(given.brokers, "Redis Streams and NATS JetStream: their clients are not installed"):
-        figures += _batches(given.brokers)
+        commands |= _brokers(given.brokers)
+    if commands:
+        figures += _batches(commands)
     show(figures, as_json=given.json)
 
 
@@ -61,7 +68,7 @@ def _ticks(python: str, size: int, steps: int) -> list[Figure]:
     return figures
 
 
-def _batches(python: str) -> list[Figure]:
+def _brokers(python: str) -> dict[str, list[str]]:
     brokers = {
         "Redis Streams, appendfsync always": ("redis-server", "redis_streams.py"),
         "NATS JetStream, sync_interval: always": ("nats-server", "nats_jetstream.py"),
@@ -72,10 +79,14 @@ def _batches(python: str) -> list[Figure]:
         program = shutil.which(server, path=path)
         if _found(program or "", f"{name}: there is no {server}"):
             there[name] = [python, str(HERE / script), program or "", str(BATCHES), str(BATCH)]
-    rates: dict[str, list[float]] = {name: [] for name in there}
+    return there
+
+
+def _batches(commands: dict[str, list[str]]) -> list[Figure]:
+    rates: dict[str, list[float]] = {name: [] for name in commands}
     ours = []
     for _ in range(ROUNDS):
-        for name, command in there.items():
+        for name, command in commands.items():
             rates[name].append(_run(command)["per_s"])
         measured = subprocess.run(
             [sys.executable, "-m", "bench", "batches", "--quick", "--json"],
@@ -85,9 +96,9 @@ def _batches(python: str) -> list[Figure]:
         )
         ours.append(json.loads(measured.stdout)[0]["value"])
     what = f"durable commands, {BATCH:,} a batch"
-    figures = [figure("brokers", f"{what}: {name}", found, "commands/s") for name, found in rates.items()]
+    figures = [figure("batches", f"{what}: {name}", found, "commands/s") for name, found in rates.items()]
     ratios = [f"{statistics.median(ours) / entry.value:.1f}x" for entry in figures]
-    return [*figures, figure("brokers", f"{what}: Tickwire", ours, "commands/s", " and ".join(ratios))]
+    return [*figures, figure("batches", f"{what}: Tickwire", ours, "commands/s", " and ".join(ratios))]
 
 
 def _median(samples: list[float] | float) -> float:
