@@ -26,6 +26,10 @@ SHARED_INLINE_BYTES = 8 << 10
 """What takes the place of `INLINE_BYTES` where several are written at once and share a sync of the log: a row's pages cost
 more to write, and are written twice."""
 
+_SELECT_HEAD = """
+    SELECT next_tick, next_outcome_seq FROM heads JOIN worlds ON worlds.key = heads.world
+    WHERE heads.world = ? AND destroyed_at_us = 0
+"""
 _INSERT_RECORD = "INSERT INTO records VALUES (?,?,?,?,?,?,?,?,?,?)"
 _INSERT_TICK = "INSERT INTO ticks VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 
@@ -68,10 +72,10 @@ class CommitTick:
         """
         commit, key = self.commit, self.world.key
         tick = commit.summary.tick
-        require_alive(connection, key)
-        head, outcome_seq = connection.execute(
-            "SELECT next_tick, next_outcome_seq FROM heads WHERE world = ?", (key,)
-        ).get
+        found = connection.execute(_SELECT_HEAD, (key,)).get
+        if found is None:
+            require_alive(connection, key)
+        head, outcome_seq = found
         if head != tick:
             raise StorageError(f"tick {tick} cannot be committed: the world's next tick is {head}", tick=tick)
         for stream in commit.new_streams:

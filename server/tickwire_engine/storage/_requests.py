@@ -38,9 +38,9 @@ class Write(Protocol[_T_co]):
         ...
 
     def apply(self, connection: apsw.Connection) -> _T_co:
-        """Change the tables, inside the group's transaction and an own savepoint.
+        """Change the tables, inside the group's transaction; what it changed is undone where it raises.
 
-        Called anew where the disk was full and the transaction rolled back.
+        Called anew where the transaction was rolled back: the disk was full, or another of the group was refused.
         """
         ...
 

@@ -320,6 +320,20 @@ class SqliteJournal:
         connection.execute("BEGIN IMMEDIATE")
         if len(requests) == 1:
             return self._apply_alone(requests[0])
+        try:
+            for request in requests:
+                request.result = request.write.apply(connection)
+        except (apsw.FullError, OSError, *_FATAL):
+            raise
+        except Exception:
+            # One of them is refused, alone: once more from the beginning, each with a savepoint.
+            connection.execute("ROLLBACK")
+            connection.execute("BEGIN IMMEDIATE")
+            self._apply_apart(requests)
+        return True
+
+    def _apply_apart(self, requests: list[Request[object]]) -> None:
+        connection = self._connection
         for request in requests:
             connection.execute("SAVEPOINT request")
             try:
@@ -330,7 +344,6 @@ class SqliteJournal:
                 connection.execute("ROLLBACK TO request")
                 request.error = error
             connection.execute("RELEASE request")
-        return True
 
     def _apply_alone(self, request: Request[object]) -> bool:
         """Apply the one request of a transaction, which is its savepoint; returns whether there is anything to commit."""
