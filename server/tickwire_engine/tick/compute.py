@@ -203,7 +203,8 @@ async def apply_commands(
     Returns:
         What became of them, in order, and the tables that they answered, by seq.
     """
-    draft.entities.prefetch({i for command in due for i in command.operation.named_ids})
+    if due:
+        draft.entities.prefetch({i for command in due for i in command.operation.named_ids})
     outcomes = []
     tables: dict[int, bytes] = {}
     answered: list[CommandResult] = []

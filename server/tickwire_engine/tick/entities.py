@@ -67,8 +67,6 @@ class EntityDraft:
     def prefetch(self, ids: Iterable[int]) -> None:
         """Look up at once where the entities stand that the tick's commands name one by one."""
         wanted = np.fromiter(ids, dtype=np.int64)
-        if not len(wanted):
-            return
         self._located.update(dict.fromkeys(wanted.tolist()))
         for sig, _, positions in self._tables.find(wanted):
             self._located.update(dict.fromkeys(wanted[positions].tolist(), sig))
