@@ -16,6 +16,7 @@ from daft.functions import when
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from tickwire_engine import expressions
 from tickwire_engine.expressions import ROW_WISE_FUNCTIONS, _RowWise, columns_of, evaluate
 from tickwire_engine.recorded import RecordedDataFrame
 
@@ -324,11 +325,13 @@ def outcome(make: Callable[[], pa.Table | pa.RecordBatch]) -> Any:
 
 
 def both(batch: pa.RecordBatch, expression: Expression) -> tuple[Any, Any]:
+    """What the recorded path and the plan make of an expression; the former the same, however large the batch is."""
     source = daft.from_arrow(pa.Table.from_batches([batch]))
-    return (
-        outcome(lambda: evaluate(batch, {"value": expression})),
-        outcome(lambda: source.select(expression.alias("value")).to_arrow()),
-    )
+    evaluated = outcome(lambda: evaluate(batch, {"value": expression}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(expressions, "LOCKED_ROWS", -1)
+        assert outcome(lambda: evaluate(batch, {"value": expression})) == evaluated
+    return evaluated, outcome(lambda: source.select(expression.alias("value")).to_arrow())
 
 
 @pytest.mark.parametrize("expression", SAMPLES, ids=lambda expression: str(expression)[:60])
