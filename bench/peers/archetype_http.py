@@ -9,42 +9,26 @@ Usage: python archetype_http.py BATCHES BATCH
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 import os
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from subprocess import DEVNULL
 from typing import TYPE_CHECKING, Any
 
 import httpx
-from archetype import Component
 from archetype.api.app import create_app
 from archetype.commands.policy import DEFAULT_MAX_COMMANDS_PER_TICK as QUOTA
+from archetype_ecs import Position, Velocity
+from peer import IN_FLIGHT, measure
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-IN_FLIGHT = 4
-"""Batches on their way at once."""
 SPAWNER = {"Authorization": "Bearer player"}
 """Quotas are each actor's, and without settings: entities are not taken from the 25,000 updates that the admin has a day."""
-
-
-class Position(Component):
-    """Where an entity is."""
-
-    x: float = 0.0
-    y: float = 0.0
-
-
-class Velocity(Component):
-    """How fast it moves."""
-
-    vx: float = 1.0
-    vy: float = 0.5
 
 
 def served() -> FastAPI:
@@ -58,17 +42,13 @@ def main(batches: int, batch: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         socket = str(Path(folder) / "http.sock")
         app = ["--factory", f"{here.stem}:served", "--app-dir", str(here.parent)]
-        process = subprocess.Popen(
+        measure(
             [sys.executable, "-m", "uvicorn", *app, "--uds", socket, "--log-level", "warning"],
+            measured(socket, batches, batch),
             cwd=folder,
             env={**os.environ, "ARCHETYPE_BIND_HOST": "localhost", "ARCHETYPE_CATALOG_DIR": folder},
-            stdout=subprocess.DEVNULL,
+            stdout=DEVNULL,
         )
-        try:
-            print(json.dumps({"per_s": asyncio.run(measured(socket, batches, batch))}))
-        finally:
-            process.terminate()
-            process.wait()
 
 
 async def measured(socket: str, batches: int, batch: int) -> float:
@@ -98,7 +78,7 @@ async def answering(client: httpx.AsyncClient) -> None:
 async def with_entities(client: httpx.AsyncClient, count: int) -> str:
     """Make a world of so many entities, at the tick that batch 1 begins with; returns its id."""
     world = (await posted(client, "/worlds", {"name": "bench", "storage_uri": "worlds"}))["world_id"]
-    components = [{"type": "Position"}, {"type": "Velocity"}]
+    components = [{"type": kind.__name__} for kind in (Position, Velocity)]
     for first in range(0, count, QUOTA):
         for _ in range(first, min(first + QUOTA, count)):
             await posted(client, f"/worlds/{world}/entities", {"components": components}, SPAWNER)
@@ -115,7 +95,7 @@ async def submit(client: httpx.AsyncClient, world: str, numbers: range, batch: i
         for number in left:
             commands = []
             for entity in range(batch):
-                position = {"type": "Position", "x": entity + 0.5, "y": number}
+                position = {"type": Position.__name__, "x": entity + 0.5, "y": number}
                 payload = {"entity_id": entity + 1, "components": [position]}
                 tick = number * ticks + entity // QUOTA
                 commands.append({"type": "update", "tick": tick, "payload": payload})

@@ -8,16 +8,14 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from subprocess import DEVNULL
 
 import nats
-
-IN_FLIGHT = 4
-"""Batches on their way at once."""
+from peer import IN_FLIGHT, measure
 
 
 def main(server: str, batches: int, batch: int) -> None:
@@ -30,12 +28,7 @@ def main(server: str, batches: int, batch: int) -> None:
         settings.write_text(
             f'listen: "127.0.0.1:{port}"\njetstream {{ store_dir: "{folder}/store", sync_interval: always }}\n'
         )
-        process = subprocess.Popen([server, "-c", str(settings)], stderr=subprocess.DEVNULL)
-        try:
-            print(json.dumps({"per_s": asyncio.run(measured(port, batches, batch))}))
-        finally:
-            process.terminate()
-            process.wait()
+        measure([server, "-c", str(settings)], measured(port, batches, batch), stderr=DEVNULL)
 
 
 async def measured(port: int, batches: int, batch: int) -> float:

@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from subprocess import DEVNULL
 
+from peer import IN_FLIGHT, measure
 from redis.asyncio import Redis
 from redis.exceptions import BusyLoadingError
 from redis.exceptions import ConnectionError as NotThereError
-
-IN_FLIGHT = 4
-"""Batches on their way at once, each over a connection of its own."""
 
 
 def main(server: str, batches: int, batch: int) -> None:
@@ -28,12 +26,7 @@ def main(server: str, batches: int, batch: int) -> None:
         options = {"port": "0", "unixsocket": socket, "dir": folder, "save": ""}
         options |= {"appendonly": "yes", "appendfsync": "always"}
         arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
-        process = subprocess.Popen([server, *arguments], stdout=subprocess.DEVNULL)
-        try:
-            print(json.dumps({"per_s": asyncio.run(measured(socket, batches, batch))}))
-        finally:
-            process.terminate()
-            process.wait()
+        measure([server, *arguments], measured(socket, batches, batch), stdout=DEVNULL)
 
 
 async def measured(socket: str, batches: int, batch: int) -> float:
@@ -64,7 +57,7 @@ async def answering(client: Redis) -> None:
 
 
 async def add(clients: list[Redis], batches: int, batch: int) -> None:
-    """Append batches of commands, `IN_FLIGHT` at once."""
+    """Append batches of commands, `IN_FLIGHT` at once, each over a connection of its own."""
     left = iter(range(batches))
 
     async def sender(client: Redis) -> None:

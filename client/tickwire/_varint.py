@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def encode(value: int) -> bytes:
-    """Writes a number that is not negative."""
+    """Return a number that is not negative as it is written."""
     if value < 0x80:
         return bytes((value,))
     out = bytearray()
@@ -16,13 +16,13 @@ def encode(value: int) -> bytes:
 
 
 def decode(data: memoryview, at: int) -> tuple[int, int]:
-    """Reads a number.
+    """Read a number.
 
     Returns:
         It, and where it ends.
 
     Raises:
-        ValueError: there is none.
+        ValueError: There is none.
     """
     value = shift = 0
     while True:

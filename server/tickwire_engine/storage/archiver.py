@@ -92,7 +92,6 @@ class Archiver:
         lag: ArchiveLag,
         options: ArchiveOptions,
     ) -> None:
-        self.error: BaseException | None = None
         self.lag = lag
         self._journal = journal
         self._copier = copier
@@ -318,15 +317,13 @@ class Archiver:
             self._upkeep.after_copy(world)
         except BaseException as error:
             # A panic in Lance is no Exception. It must not end this thread.
-            if isinstance(error, OSError) and error.errno not in _PASSING:
-                error = self._journal.fail(error)
-            else:
-                # Of a full disk, too, and then more than ever.
+            told = self._note_failure("archiving failed", error, world=world)
+            if told is error:
+                # It may pass. Of a full disk, too, and then more than ever.
                 self._retire(world)
-            self._put_off(world, taken, error)
-            return error
+            self._put_off(world, taken)
+            return told
         self._untidy.add(world)
-        self.error = None
         self._retire(world)
         return None
 
@@ -390,8 +387,7 @@ class Archiver:
         self._leases.collect()
         return tick
 
-    def _put_off(self, world: int, taken: Backlog, error: BaseException) -> None:
-        self._tell_failure("archiving failed", error, world=world)
+    def _put_off(self, world: int, taken: Backlog) -> None:
         with self._changed:
             now = time.monotonic()
             self._add(world, taken.rows, taken.nbytes, now)
@@ -414,15 +410,16 @@ class Archiver:
         with self._changed:
             return self._stopping or self._is_full() or bool(self._demands)
 
-    def _note_failure(self, what: str, error: BaseException, **where: int) -> None:
+    def _note_failure(self, what: str, error: BaseException, **where: int) -> BaseException:
+        """Log what will be tried again; that storage failed for good is told by whom it stops.
+
+        Returns:
+            The error, or what it means: that storage failed for good.
+        """
         if isinstance(error, OSError) and error.errno not in _PASSING:
             error = self._journal.fail(error)
-        self._tell_failure(what, error, **where)
-
-    def _tell_failure(self, what: str, error: BaseException, **where: int) -> None:
-        """Log what will be tried again; that storage failed for good is told by whom it stops."""
-        self.error = error
         if not isinstance(error, TickwireError):
             _log.exception(what, **where)
         elif not isinstance(error, StorageFailedError):
             _log.error(what, reason=error.reason, error=error.message, **where)
+        return error

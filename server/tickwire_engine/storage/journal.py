@@ -318,16 +318,17 @@ class SqliteJournal:
         """Begin a transaction and apply requests; returns whether there is anything to commit."""
         connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
-        if len(requests) == 1:
-            return self._apply_alone(requests[0])
         try:
             for request in requests:
                 request.result = request.write.apply(connection)
         except (apsw.FullError, OSError, *_FATAL):
             raise
-        except Exception:
-            # One of them is refused, alone: once more from the beginning, each with a savepoint.
+        except Exception as error:
             connection.execute("ROLLBACK")
+            if len(requests) == 1:
+                requests[0].error = error
+                return False
+            # One of them is refused, alone: once more from the beginning, each with a savepoint.
             connection.execute("BEGIN IMMEDIATE")
             self._apply_apart(requests)
         return True
@@ -344,18 +345,6 @@ class SqliteJournal:
                 connection.execute("ROLLBACK TO request")
                 request.error = error
             connection.execute("RELEASE request")
-
-    def _apply_alone(self, request: Request[object]) -> bool:
-        """Apply the one request of a transaction, which is its savepoint; returns whether there is anything to commit."""
-        try:
-            request.result = request.write.apply(self._connection)
-        except (apsw.FullError, OSError, *_FATAL):
-            raise
-        except Exception as error:
-            self._connection.execute("ROLLBACK")
-            request.error = error
-            return False
-        return True
 
     def _roll_back(self) -> None:
         try:
